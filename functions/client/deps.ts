@@ -1,0 +1,17 @@
+/** What the client role's routes may use; `entry.ts` puts it together. */
+import type { Clock } from '../../shared/clock.ts'
+import type { MainClient } from '../../shared/commands/registry.ts'
+import type { Config } from '../../shared/config/schema.ts'
+import { routesFor } from '../../shared/http/route.ts'
+import type { Replication } from '../../shared/replication/replication.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
+
+export interface ClientDeps {
+  readonly config: Config
+  readonly sql: ReadSql
+  readonly main: MainClient
+  readonly replication: Replication
+  readonly clock: Clock
+}
+
+export const route = routesFor<ClientDeps>()

@@ -1,0 +1,2 @@
+/** Commands on accounts, devices and tokens. */
+export const accountCommands = {} as const

@@ -1,0 +1,8 @@
+/** Every command, in one list; the client and the handlers have this shape. */
+import { accountCommands } from './accounts.ts'
+import type { CommandClient } from './define.ts'
+import { roomCommands } from './rooms.ts'
+import { userDataCommands } from './user-data.ts'
+
+export const commands = { ...accountCommands, ...roomCommands, ...userDataCommands } as const
+export type MainClient = CommandClient<typeof commands>

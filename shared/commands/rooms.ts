@@ -1,0 +1,105 @@
+/** Commands on rooms: main's room engine runs them, one at a time a room. */
+import * as v from 'valibot'
+import { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../matrix/ids.ts'
+import { defineCommand } from './define.ts'
+
+/** JSON object as parsed from a client's body; canonical-JSON rules are checked by the room engine by room version. */
+export const Content = v.record(v.string(), v.unknown())
+const sender = { user_id: UserId, device_id: v.optional(DeviceId) }
+/** Client transaction: one effect however often it is sent, by user, device and key. */
+const transaction = { txn_id: v.optional(v.string()) }
+const eventReply = v.object({ event_id: EventId })
+const noReply = v.object({})
+
+export const roomCommands = {
+  sendEvent: defineCommand({
+    name: 'sendEvent',
+    request: v.object({
+      room_id: RoomId,
+      ...sender,
+      ...transaction,
+      type: v.string(),
+      /** Present for state events. */
+      state_key: v.optional(v.string()),
+      content: Content,
+      /** Set for m.room.redaction. */
+      redacts: v.optional(EventId),
+      /** Origin time a privileged sender asks for (application services). */
+      origin_server_ts: v.optional(v.number()),
+    }),
+    response: eventReply,
+    shard: (request) => request.room_id,
+  }),
+  createRoom: defineCommand({
+    name: 'createRoom',
+    request: v.object({
+      ...sender,
+      room_version: v.optional(v.string()),
+      visibility: v.optional(v.picklist(['public', 'private'])),
+      preset: v.optional(v.picklist(['private_chat', 'public_chat', 'trusted_private_chat'])),
+      room_alias_name: v.optional(v.string()),
+      name: v.optional(v.string()),
+      topic: v.optional(v.string()),
+      invite: v.optional(v.array(UserId)),
+      is_direct: v.optional(v.boolean()),
+      creation_content: v.optional(Content),
+      initial_state: v.optional(
+        v.array(v.object({ type: v.string(), state_key: v.optional(v.string()), content: Content })),
+      ),
+      power_level_content_override: v.optional(Content),
+    }),
+    response: v.object({ room_id: RoomId }),
+    shard: () => undefined,
+  }),
+  /** Any change of membership: rules, restricted joins and third parties are the engine's. */
+  changeMembership: defineCommand({
+    name: 'changeMembership',
+    request: v.object({
+      room_id: RoomId,
+      ...sender,
+      target: UserId,
+      action: v.picklist(['join', 'invite', 'leave', 'kick', 'ban', 'unban', 'knock']),
+      reason: v.optional(v.string()),
+      /** Further content of the member event, such as a client's own keys on join. */
+      content: v.optional(Content),
+    }),
+    response: eventReply,
+    shard: (request) => request.room_id,
+  }),
+  forgetRoom: defineCommand({
+    name: 'forgetRoom',
+    request: v.object({ room_id: RoomId, user_id: UserId }),
+    response: noReply,
+    shard: (request) => request.room_id,
+  }),
+  upgradeRoom: defineCommand({
+    name: 'upgradeRoom',
+    request: v.object({
+      room_id: RoomId,
+      ...sender,
+      new_version: v.string(),
+      additional_creators: v.optional(v.array(UserId)),
+    }),
+    response: v.object({ replacement_room: RoomId }),
+    shard: (request) => request.room_id,
+  }),
+  createAlias: defineCommand({
+    name: 'createAlias',
+    request: v.object({ alias: RoomAlias, room_id: RoomId, user_id: UserId }),
+    response: noReply,
+    shard: (request) => request.room_id,
+  }),
+  /** Deletes the alias and takes it out of m.room.canonical_alias where the user may. */
+  deleteAlias: defineCommand({
+    name: 'deleteAlias',
+    request: v.object({ alias: RoomAlias, user_id: UserId }),
+    response: noReply,
+    shard: () => undefined,
+  }),
+  setRoomPublished: defineCommand({
+    name: 'setRoomPublished',
+    request: v.object({ room_id: RoomId, user_id: UserId, published: v.boolean() }),
+    response: noReply,
+    shard: (request) => request.room_id,
+  }),
+} as const

@@ -1,0 +1,144 @@
+/** The configuration, declared once: parsing, the page of keys in `docs/` and the JSON schema follow from this.
+ *  Every key has a default but `server_name`; durations are milliseconds and sizes bytes once parsed. */
+import * as v from 'valibot'
+import { ServerName } from '../matrix/ids.ts'
+import { bytes, duration, limit, secret } from './units.ts'
+
+const bool = v.boolean()
+const text = v.string()
+const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535))
+
+export const Config = v.object({
+  server_name: v.pipe(
+    ServerName,
+    v.description('The part of every user id and alias after the colon. It can never be changed.'),
+  ),
+  public_baseurl: v.optional(
+    v.pipe(text, v.url(), v.description('Where clients reach the server; announced in .well-known.')),
+  ),
+  data_dir: v.optional(v.pipe(text, v.description('Folder for keys and the embedded database.')), './data'),
+  signing_key_path: v.optional(
+    v.pipe(text, v.description('Ed25519 key file; made at the first start. Default: signing.key in data_dir.')),
+  ),
+  listeners: v.optional(
+    v.array(
+      v.object({
+        port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
+        bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
+        tls_certificate_path: v.optional(
+          v.pipe(text, v.description('PEM certificate chain; with tls_private_key_path this listener speaks TLS.')),
+        ),
+        tls_private_key_path: v.optional(v.pipe(text, v.description('PEM private key.'))),
+      }),
+    ),
+    [{ port: 8008 }],
+  ),
+  trusted_proxies: v.optional(
+    v.pipe(v.array(text), v.description('Addresses or CIDR ranges whose X-Forwarded-For is believed.')),
+    [],
+  ),
+  database: v.optional(
+    v.object({
+      url: v.optional(secret('postgres:// URL; without it an embedded PostgreSQL runs in data_dir.')),
+      connections: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(2), v.description('Connections for reading.')),
+        8,
+      ),
+    }),
+    {},
+  ),
+  registration: v.optional(
+    v.object({
+      enabled: v.optional(v.pipe(bool, v.description('Anyone may register.')), false),
+      guests: v.optional(v.pipe(bool, v.description('Guests may register.')), false),
+      shared_secret: v.optional(secret('Secret for the shared-secret registration API; without it that API is off.')),
+    }),
+    {},
+  ),
+  password: v.optional(
+    v.object({
+      enabled: v.optional(v.pipe(bool, v.description('Login by password.')), true),
+      bcrypt_rounds: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(4),
+          v.maxValue(20),
+          v.description('Cost of a password hash, as a power of two.'),
+        ),
+        12,
+      ),
+      minimum_length: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Shortest password accepted, in characters.')),
+        8,
+      ),
+    }),
+    {},
+  ),
+  sessions: v.optional(
+    v.object({
+      access_token_lifetime: v.optional(duration('Lifetime of access tokens of sessions that can refresh.'), '5m'),
+      refresh_token_lifetime: v.optional(
+        duration('How long a refresh token stays valid unused; without it, for ever.'),
+      ),
+    }),
+    {},
+  ),
+  rooms: v.optional(
+    v.object({
+      default_version: v.optional(
+        v.pipe(
+          v.picklist(['1', '2', '3', '4', '5', '6', '7', '8', '9', '10', '11', '12']),
+          v.description('Version of new rooms.'),
+        ),
+        '12',
+      ),
+      publish_public: v.optional(
+        v.pipe(bool, v.description('Users may list their rooms in the room directory.')),
+        true,
+      ),
+      public_list_without_login: v.optional(
+        v.pipe(bool, v.description('The room directory can be read without an account.')),
+        true,
+      ),
+    }),
+    {},
+  ),
+  presence: v.optional(v.object({ enabled: v.optional(v.pipe(bool, v.description('Tell who is online.')), true) }), {}),
+  limits: v.optional(
+    v.object({
+      request_body: v.optional(bytes('Largest request body of ordinary endpoints.'), '256K'),
+      sync_cache: v.optional(bytes('Memory for ready-made timelines of rooms.'), '32M'),
+      warm_rooms: v.optional(bytes('Memory for rooms held warm by the writer.'), '64M'),
+    }),
+    {},
+  ),
+  rate_limits: v.optional(
+    v.object({
+      enabled: v.optional(v.pipe(bool, v.description('Whether rate limits apply at all.')), true),
+      message: limit('Messages and state sent, by user.', { per_second: 10, burst: 50 }),
+      registration: limit('Registrations, by address.', { per_second: 0.17, burst: 5 }),
+      login: limit('Logins, by address and by account.', { per_second: 0.17, burst: 10 }),
+      joins: limit('Joins and knocks, by user.', { per_second: 0.3, burst: 10 }),
+      invites: limit('Invites, by inviting user.', { per_second: 0.3, burst: 10 }),
+      room_creation: limit('New rooms, by user.', { per_second: 0.1, burst: 10 }),
+      account: limit('Changes of account, profile and devices, by user.', { per_second: 5, burst: 30 }),
+      read: limit('Costly reads, by user.', { per_second: 50, burst: 200 }),
+    }),
+    {},
+  ),
+  log: v.optional(
+    v.object({
+      level: v.optional(
+        v.pipe(v.picklist(['trace', 'debug', 'info', 'warn', 'error']), v.description('Least level that is logged.')),
+        'info',
+      ),
+      format: v.optional(
+        v.pipe(v.picklist(['json', 'pretty']), v.description('JSON lines, or text for people.')),
+        'json',
+      ),
+    }),
+    {},
+  ),
+})
+export type Config = v.InferOutput<typeof Config>

@@ -1,0 +1,112 @@
+/** A route is data: schema, handler, reply. Handlers hold no SQL, no status codes and no try/catch; `mount` parses,
+ *  authenticates, limits and answers. The route table, the edge and the tests are derived from these declarations. */
+import type * as v from 'valibot'
+import type { Requester } from '../auth/requester.ts'
+
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
+export type Role = 'client' | 'sync' | 'federation' | 'media'
+
+/** Which bucket of `rate_limits` in the configuration a call draws from. */
+export type RateLimit =
+  | 'message'
+  | 'registration'
+  | 'login'
+  | 'joins'
+  | 'invites'
+  | 'room_creation'
+  | 'account'
+  | 'read'
+
+export interface RequestInfo {
+  /** The client's address, after trusted proxies. */
+  readonly ip: string
+  readonly userAgent: string | undefined
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal
+  /** The raw query string's values, all of them, for parameters that repeat (`at_least_one=…&server_name=a&server_name=b`). */
+  readonly searchParams: URLSearchParams
+}
+
+/** JSON text in pieces, sent as they come; nothing is serialised again. */
+export class RawJson {
+  readonly pieces: Iterable<string> | AsyncIterable<string>
+  constructor(pieces: string | Iterable<string> | AsyncIterable<string>) {
+    this.pieces = typeof pieces === 'string' ? [pieces] : pieces
+  }
+}
+
+type Schema = v.GenericSchema<unknown, unknown>
+type Out<S> = S extends v.GenericSchema<unknown, infer Output> ? Output : undefined
+
+export interface RouteInput<Params, Query, Body, User> {
+  readonly params: Params
+  readonly query: Query
+  readonly body: Body
+  readonly user: User
+  readonly request: RequestInfo
+}
+
+export interface RouteDeclaration<
+  Deps,
+  P extends Schema | undefined,
+  Q extends Schema | undefined,
+  B extends Schema | undefined,
+  A extends 'user' | 'guest' | 'optional' | 'none',
+> {
+  readonly method: Method
+  /** `:name` for parameters; `*` at the end takes the rest. Without the version prefix's aliases: `r0` paths are served as `v3`. */
+  readonly path: string
+  /** Anchor in the specification. */
+  readonly spec: string
+  /** `user`: a token of a full account; `guest`: guests too; `optional`: known if a token is there; `none`. */
+  readonly auth: A
+  readonly limit?: RateLimit
+  /** What the edge may stick by; a cache hint only. */
+  readonly sticky?: 'user' | 'room' | 'origin'
+  readonly params?: P
+  /** Values arrive as strings; the last of a repeated key counts. */
+  readonly query?: Q
+  /** Absent: the body is not read. A missing or empty body parses as `{}` when `emptyBody` is set. */
+  readonly body?: B
+  readonly emptyBody?: boolean
+  /** Largest body in bytes; default 128 KiB. */
+  readonly bodyBytesMax?: number
+  /** The reply is JSON: an object, or RawJson for what is ready-made. */
+  handle(
+    input: RouteInput<
+      Out<P>,
+      Out<Q>,
+      Out<B>,
+      A extends 'none' ? undefined : A extends 'optional' ? Requester | undefined : Requester
+    >,
+    deps: Deps,
+  ): Promise<object> | object
+}
+
+/** A route whose types have been forgotten: what `mount` takes. */
+export interface Route<Deps> {
+  readonly method: Method
+  readonly path: string
+  readonly spec: string
+  readonly auth: 'user' | 'guest' | 'optional' | 'none'
+  readonly limit?: RateLimit
+  readonly sticky?: 'user' | 'room' | 'origin'
+  readonly params?: Schema
+  readonly query?: Schema
+  readonly body?: Schema
+  readonly emptyBody?: boolean
+  readonly bodyBytesMax?: number
+  handle(input: never, deps: Deps): Promise<object> | object
+}
+
+/** Declares the routes of one role: `const route = routesFor<ClientDeps>()`. */
+export function routesFor<Deps>() {
+  return <
+    const A extends 'user' | 'guest' | 'optional' | 'none',
+    P extends Schema | undefined = undefined,
+    Q extends Schema | undefined = undefined,
+    B extends Schema | undefined = undefined,
+  >(
+    declaration: RouteDeclaration<Deps, P, Q, B, A>,
+  ): Route<Deps> => declaration as unknown as Route<Deps>
+}

@@ -1,0 +1,20 @@
+/** What a reader sees of the streams. Transports: in-process here; Redis beside it when roles run apart. */
+import type { StreamPosition, StreamUpdate } from '../streams/define.ts'
+import type { RowOf, StreamName, StreamPositions } from '../streams/registry.ts'
+
+export interface Replication {
+  /** The newest positions this process knows. Reading them costs nothing. */
+  positions(): StreamPositions
+  /** Calls `listener` for each update, in order and without gaps; the returned function ends that. */
+  subscribe<S extends StreamName>(stream: S, listener: (update: StreamUpdate<RowOf<S>>) => void): () => void
+}
+
+export interface Publisher {
+  /** Called by main after the commit, once an update, in the order of positions. */
+  publish<S extends StreamName>(stream: S, update: StreamUpdate<RowOf<S>>): void
+  /** For streams kept in memory: publishes rows at the next clock-based position. */
+  publishEphemeral<S extends 'typing' | 'presence'>(
+    stream: S,
+    rows: readonly Omit<RowOf<S>, 'position'>[],
+  ): StreamPosition
+}

@@ -1,0 +1,63 @@
+/** Forward-only migrations: numbered SQL files, each in one transaction, under one advisory lock. */
+import { readdir, readFile } from 'node:fs/promises'
+import type { MainSql, ReadSql } from './sql.ts'
+
+const directory = new URL('./migrations/', import.meta.url)
+const advisoryLock = 7_263_410_001
+
+export interface Migration {
+  readonly version: number
+  readonly name: string
+  readonly statements: string
+}
+
+export async function listMigrations(): Promise<Migration[]> {
+  const names = (await readdir(directory)).filter((name) => /^\d{4}_[a-z0-9_]+\.sql$/.test(name)).sort()
+  return Promise.all(
+    names.map(async (name) => ({
+      version: Number(name.slice(0, 4)),
+      name,
+      statements: await readFile(new URL(name, directory), 'utf8'),
+    })),
+  )
+}
+
+/** Migrations that the database has not seen, oldest first. */
+export async function pendingMigrations(sql: ReadSql | MainSql): Promise<Migration[]> {
+  const [table] = await sql`select to_regclass('schema_migrations') as found`
+  const applied = table?.found ? await sql<{ version: number }[]>`select version from schema_migrations` : []
+  const seen = new Set(applied.map((row) => row.version))
+  return (await listMigrations()).filter((migration) => !seen.has(migration.version))
+}
+
+/** Brings the schema up to date and returns what was applied. Two processes that start at once do it once. */
+export async function migrate(sql: MainSql): Promise<Migration[]> {
+  if ((await pendingMigrations(sql)).length === 0) return []
+  const applied: Migration[] = []
+  const connection = await sql.reserve()
+  try {
+    await connection`select pg_advisory_lock(${advisoryLock})`
+    await connection`create table if not exists schema_migrations (
+      version integer primary key, name text collate "C" not null, applied_at timestamptz not null default now())`
+    await connection`comment on table schema_migrations is 'owner: shared/storage/migrate; retention: forever'`
+    const rows = await connection<{ version: number }[]>`select version from schema_migrations`
+    const seen = new Set(rows.map((row) => row.version))
+    for (const migration of await listMigrations()) {
+      if (seen.has(migration.version)) continue
+      try {
+        await connection.unsafe('begin')
+        await connection.unsafe(migration.statements)
+        await connection`insert into schema_migrations (version, name) values (${migration.version}, ${migration.name})`
+        await connection.unsafe('commit')
+      } catch (error) {
+        await connection.unsafe('rollback')
+        throw new Error(`migration ${migration.name} failed`, { cause: error })
+      }
+      applied.push(migration)
+    }
+  } finally {
+    await connection`select pg_advisory_unlock(${advisoryLock})`
+    connection.release()
+  }
+  return applied
+}

@@ -1,0 +1,54 @@
+/** The database handles, branded apart: handlers read, only `functions/main` writes. */
+import postgres from 'postgres'
+
+declare const readBrand: unique symbol
+declare const writeBrand: unique symbol
+
+type Types = { bigint: number }
+/** Reads. Where it reaches Postgres its role may hold `select` only. */
+export type ReadSql = postgres.Sql<Types> & { readonly [readBrand]?: true }
+/** A handle of main, outside a transaction. */
+export type MainSql = postgres.Sql<Types> & { readonly [writeBrand]: true }
+/** A transaction of main. */
+export type WriteTx = postgres.TransactionSql<Types> & { readonly [writeBrand]: true }
+
+export interface ConnectOptions {
+  readonly url: string
+  readonly connections: number
+  readonly applicationName: string
+  /** Seconds an idle connection is kept; 0 for ever. */
+  readonly idleTimeoutS?: number
+}
+
+const int8 = 20
+/** Numbers for int8: nids, positions and times stay below 2^53. */
+const types = {
+  bigint: { to: int8, from: [int8], parse: Number, serialize: (n: number) => String(n) },
+}
+
+function connect(options: ConnectOptions): postgres.Sql<Types> {
+  return postgres(options.url, {
+    max: options.connections,
+    types,
+    connection: { application_name: options.applicationName },
+    idle_timeout: options.idleTimeoutS ?? 0,
+    fetch_types: false,
+    onnotice: () => {},
+  }) as postgres.Sql<Types>
+}
+
+export function connectForReading(options: ConnectOptions): ReadSql {
+  return connect(options) as ReadSql
+}
+
+export function connectForWriting(options: ConnectOptions): MainSql {
+  return connect(options) as unknown as MainSql
+}
+
+/** Text that Postgres can hold: a Matrix string may hold U+0000, a text column may not. Reversible: U+E000 is the escape. */
+export function pgText(text: string): string {
+  return /[\0\uE000]/.test(text) ? text.replaceAll('\uE000', '\uE0001').replaceAll('\0', '\uE0000') : text
+}
+export function fromPgText(text: string): string {
+  return text.includes('\uE000') ? text.replaceAll('\uE0000', '\0').replaceAll('\uE0001', '\uE000') : text
+}

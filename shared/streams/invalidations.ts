@@ -1,0 +1,18 @@
+import * as v from 'valibot'
+import { defineStream, StreamPosition } from './define.ts'
+
+/** Tells caches to forget. `key` is a token's hash (base64url), a user id, or a room id, by cache. */
+export const InvalidationRow = v.object({
+  position: StreamPosition,
+  cache: v.picklist(['access_token', 'user_tokens', 'profile', 'push_rules', 'room', 'filter', 'event']),
+  key: v.string(),
+})
+export type InvalidationRow = v.InferOutput<typeof InvalidationRow>
+
+export const invalidations = defineStream({
+  name: 'invalidations',
+  row: InvalidationRow,
+  kept: 'postgres',
+  wakes: () => [],
+  spec: '',
+})

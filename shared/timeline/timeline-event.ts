@@ -1,0 +1,8 @@
+/** An event as readers hold it: the columns a client can see, with `content` as JSON text that is never parsed on the way. */
+import type { EventRow } from '../streams/events.ts'
+
+/** `EventRow` from a stream or from table `events`; rows read from the database know if they were redacted. */
+export interface TimelineEvent extends EventRow {
+  /** The redaction's client JSON, for `unsigned.redacted_because`. */
+  readonly redacted_because?: string
+}
