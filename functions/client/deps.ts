@@ -3,6 +3,7 @@ import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import { routesFor } from '../../shared/http/route.ts'
+import type { EphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 
@@ -11,6 +12,7 @@ export interface ClientDeps {
   readonly sql: ReadSql
   readonly main: MainClient
   readonly replication: Replication
+  readonly ephemeral: EphemeralStore
   readonly clock: Clock
 }
 

@@ -1,2 +1,67 @@
-/** Commands on what belongs to one user: account data, push rules, filters, receipts, typing, presence, profile. */
-export const userDataCommands = {} as const
+/** Commands on what belongs to one user: receipts, typing, presence, account data, tags and filters. */
+import * as v from 'valibot'
+import { EventId, RoomId, UserId } from '../matrix/ids.ts'
+import { PresenceState } from '../streams/presence.ts'
+import { ReceiptType } from '../streams/receipts.ts'
+import { defineCommand } from './define.ts'
+
+const noReply = v.object({})
+
+export const userDataCommands = {
+  /** Moves receipts and the fully-read marker forward; what would move back is left as it is. */
+  sendReceipts: defineCommand({
+    name: 'sendReceipts',
+    request: v.object({
+      user_id: UserId,
+      room_id: RoomId,
+      receipts: v.array(v.object({ receipt_type: ReceiptType, event_id: EventId, thread_id: v.string() })),
+      fully_read: v.optional(EventId),
+    }),
+    response: noReply,
+    shard: (request) => request.user_id,
+  }),
+  setTyping: defineCommand({
+    name: 'setTyping',
+    request: v.object({ user_id: UserId, room_id: RoomId, typing: v.boolean(), timeout_ms: v.number() }),
+    response: noReply,
+    shard: (request) => request.room_id,
+  }),
+  setPresence: defineCommand({
+    name: 'setPresence',
+    request: v.object({
+      user_id: UserId,
+      presence: PresenceState,
+      /** Absent: stays as it is. Empty: taken away. */
+      status_msg: v.optional(v.string()),
+      /** `sync`: kept up by polling, and lapses without it. `client`: set by the user on purpose. */
+      source: v.picklist(['sync', 'client']),
+    }),
+    response: noReply,
+    shard: (request) => request.user_id,
+  }),
+  setAccountData: defineCommand({
+    name: 'setAccountData',
+    request: v.object({
+      user_id: UserId,
+      room_id: v.optional(RoomId),
+      type: v.string(),
+      /** JSON text of an object. */
+      content: v.string(),
+    }),
+    response: noReply,
+    shard: (request) => request.user_id,
+  }),
+  /** Sets a tag's content (JSON text), or takes the tag away. */
+  setTag: defineCommand({
+    name: 'setTag',
+    request: v.object({ user_id: UserId, room_id: RoomId, tag: v.string(), content: v.optional(v.string()) }),
+    response: noReply,
+    shard: (request) => request.user_id,
+  }),
+  createFilter: defineCommand({
+    name: 'createFilter',
+    request: v.object({ user_id: UserId, filter: v.string() }),
+    response: v.object({ filter_id: v.string() }),
+    shard: (request) => request.user_id,
+  }),
+} as const
