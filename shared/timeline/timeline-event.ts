@@ -3,6 +3,8 @@ import type { EventRow } from '../streams/events.ts'
 
 /** `EventRow` from a stream or from table `events`; rows read from the database know if they were redacted. */
 export interface TimelineEvent extends EventRow {
-  /** The redaction's client JSON, for `unsigned.redacted_because`. */
+  /** The redaction's client JSON without `room_id` and `unsigned`, for `unsigned.redacted_because`. */
   readonly redacted_because?: string
+  /** The room's state after this event; known of rows read from the database. */
+  readonly state_root?: number
 }

@@ -1,0 +1,160 @@
+/** Events of timelines, as readers see them. The order of a room's timeline is `position`. */
+import type { EventId, RoomId } from '../matrix/ids.ts'
+import type { StreamPosition } from '../streams/define.ts'
+import { eventBody } from '../timeline/client-json.ts'
+import type { TimelineEvent } from '../timeline/timeline-event.ts'
+import { fromPgText, type ReadSql } from './sql.ts'
+
+/** A room as tables and as clients name it. */
+export interface RoomRef {
+  readonly room_nid: number
+  readonly room_id: RoomId
+}
+
+/** Positions in (after, upTo]. */
+export interface TimelineRange {
+  readonly after: number
+  readonly upTo: number
+}
+
+/** `f`: oldest first; `b`: newest first. */
+export type Direction = 'f' | 'b'
+
+/** The columns of `events` (as `e`) that make a TimelineEvent. */
+export const eventColumns = (sql: ReadSql) =>
+  sql`e.event_nid, e.event_id, e.room_nid, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content,
+    e.state_root, e.replaces_nid, e.redacts, e.redacted_by_nid, e.relates_to, e.rel_type, e.thread_root, e.push,
+    e.device_id, e.txn_id`
+
+export interface StoredEvent {
+  readonly event_nid: number
+  readonly event_id: EventId
+  readonly room_nid: number
+  readonly position: StreamPosition
+  readonly type: string
+  readonly state_key: string | null
+  readonly sender: TimelineEvent['sender']
+  readonly origin_server_ts: number
+  readonly content: string
+  readonly state_root: number
+  readonly replaces_nid: number | null
+  readonly redacts: EventId | null
+  readonly redacted_by_nid: number | null
+  readonly relates_to: string | null
+  readonly rel_type: string | null
+  readonly thread_root: string | null
+  readonly push: number
+  readonly device_id: string | null
+  readonly txn_id: string | null
+}
+
+/** At most `limit` events of one room with positions in (after, upTo], from the end that `direction` starts at. */
+export async function timelineBetween(
+  sql: ReadSql,
+  room: RoomRef,
+  range: TimelineRange,
+  limit: number,
+  direction: Direction,
+): Promise<TimelineEvent[]> {
+  const { after, upTo } = range
+  const rows =
+    direction === 'f'
+      ? await sql<StoredEvent[]>`select ${eventColumns(sql)} from events e
+          where room_nid = ${room.room_nid} and position > ${after} and position <= ${upTo}
+          order by position limit ${limit}`
+      : await sql<StoredEvent[]>`select ${eventColumns(sql)} from events e
+          where room_nid = ${room.room_nid} and position > ${after} and position <= ${upTo}
+          order by position desc limit ${limit}`
+  return timelineEvents(sql, rows, room.room_id)
+}
+
+/** Events of any room by id, in no order; unknown ones, outliers, rejected and soft-failed events are left out. */
+export async function eventsByIds(sql: ReadSql, ids: readonly string[]): Promise<TimelineEvent[]> {
+  if (ids.length === 0) return []
+  const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`select ${eventColumns(sql)}, r.room_id
+    from events e join rooms r using (room_nid)
+    where e.event_id = any(${sql.array([...ids], 25)}::text[]) and e.position is not null`
+  return timelineEvents(sql, rows)
+}
+
+/** The same by the compact surrogates. */
+export async function eventsByNids(sql: ReadSql, nids: readonly number[]): Promise<TimelineEvent[]> {
+  if (nids.length === 0) return []
+  const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`select ${eventColumns(sql)}, r.room_id
+    from events e join rooms r using (room_nid)
+    where e.event_nid = any(${sql.array([...nids], 20)}::bigint[]) and e.position is not null`
+  return timelineEvents(sql, rows)
+}
+
+/** Rows as events, in the order given. State events that replaced another and redacted events need one more query, for
+ *  all of them together. */
+export async function timelineEvents(
+  sql: ReadSql,
+  rows: readonly (StoredEvent & { readonly room_id?: RoomId })[],
+  roomId?: RoomId,
+): Promise<TimelineEvent[]> {
+  const others: number[] = []
+  for (const row of rows) {
+    if (row.replaces_nid !== null) others.push(row.replaces_nid)
+    if (row.redacted_by_nid !== null) others.push(row.redacted_by_nid)
+  }
+  const related = others.length > 0 ? await relatedByNid(sql, others) : undefined
+  return rows.map((row) => timelineEvent(row, row.room_id ?? roomId, related))
+}
+
+type Related = Pick<
+  StoredEvent,
+  'event_nid' | 'event_id' | 'type' | 'state_key' | 'sender' | 'origin_server_ts' | 'content' | 'redacts'
+>
+
+async function relatedByNid(sql: ReadSql, nids: readonly number[]): Promise<Map<number, Related>> {
+  const rows = await sql<
+    Related[]
+  >`select event_nid, event_id, type, state_key, sender, origin_server_ts, content, redacts
+    from events where event_nid = any(${sql.array([...nids], 20)}::bigint[])`
+  return new Map(rows.map((row) => [row.event_nid, row]))
+}
+
+function timelineEvent(
+  row: StoredEvent,
+  roomId: RoomId | undefined,
+  related: ReadonlyMap<number, Related> | undefined,
+): TimelineEvent {
+  if (roomId === undefined) throw new Error(`event ${row.event_id} was read without its room's id`)
+  const event = placed(row, roomId)
+  if (row.replaces_nid !== null) {
+    const replaced = related?.get(row.replaces_nid)
+    if (replaced) event.replaces = { event_id: replaced.event_id, sender: replaced.sender, content: replaced.content }
+  }
+  if (row.redacted_by_nid !== null) {
+    const redaction = related?.get(row.redacted_by_nid)
+    if (redaction) event.redacted_because = eventBody(placed({ ...row, ...redaction }, roomId))
+  }
+  return event
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+function placed(row: StoredEvent, room_id: RoomId): Mutable<TimelineEvent> {
+  const event: Mutable<TimelineEvent> = {
+    position: row.position,
+    event_nid: row.event_nid,
+    event_id: row.event_id,
+    room_nid: row.room_nid,
+    room_id,
+    type: fromPgText(row.type),
+    sender: row.sender,
+    origin_server_ts: row.origin_server_ts,
+    content: row.content,
+    state_root: row.state_root,
+    push: row.push,
+  }
+  if (row.state_key !== null) event.state_key = fromPgText(row.state_key)
+  if (row.redacts !== null) event.redacts = row.redacts
+  if (row.relates_to !== null) event.relates_to = row.relates_to
+  if (row.rel_type !== null) event.rel_type = fromPgText(row.rel_type)
+  if (row.thread_root !== null) event.thread_root = row.thread_root
+  if (row.device_id !== null) event.device_id = row.device_id
+  if (row.txn_id !== null) event.txn_id = fromPgText(row.txn_id)
+  return event
+}
