@@ -24,17 +24,43 @@ const int8 = 20
 /** Numbers for int8: nids, positions and times stay below 2^53. */
 const types = {
   bigint: { to: int8, from: [int8], parse: Number, serialize: (n: number) => String(n) },
+  bigintArray: { to: 1016, from: [1016], parse: parseNumbers, serialize: (list: readonly number[]) => `{${list}}` },
+  textArray: { to: 1009, from: [], parse: String, serialize: (list: readonly string[]) => `{${list.map(quoted)}}` },
+}
+/** Array types by element, for `sql.array(list, 20)`: the driver would ask the server for these, on every connection. */
+const arrayTypes = { [int8]: 1016, 25: 1009 }
+
+function parseNumbers(text: string): number[] {
+  return text === '{}' ? [] : text.slice(1, -1).split(',').map(Number)
+}
+function quoted(text: string): string {
+  return `"${text.replace(/["\\]/g, '\\$&')}"`
 }
 
 function connect(options: ConnectOptions): postgres.Sql<Types> {
-  return postgres(options.url, {
+  const sql = postgres(withoutSocket(options.url), {
+    ...socketOf(options.url),
     max: options.connections,
     types,
     connection: { application_name: options.applicationName },
     idle_timeout: options.idleTimeoutS ?? 0,
     fetch_types: false,
     onnotice: () => {},
-  }) as postgres.Sql<Types>
+  })
+  const { shared } = sql.options as unknown as { shared: { typeArrayMap: Record<number, number> } }
+  Object.assign(shared.typeArrayMap, arrayTypes)
+  return sql as unknown as postgres.Sql<Types>
+}
+
+/** As libpq has it, `?host=/folder` names the folder of a Unix socket: postgres://user@localhost/db?host=/run/postgresql */
+function socketOf(url: string): { host?: string } {
+  const folder = new URL(url).searchParams.get('host')
+  return folder === null ? {} : { host: folder }
+}
+function withoutSocket(url: string): string {
+  const parsed = new URL(url)
+  parsed.searchParams.delete('host')
+  return parsed.href
 }
 
 export function connectForReading(options: ConnectOptions): ReadSql {
