@@ -1,0 +1,84 @@
+/** `npm run bench`: builds the server, starts it on a real PostgreSQL with default durability, drives it over HTTP, checks
+ *  every result, and prints a table and JSON. `npm run bench -- sends syncs` runs scenarios by name; `--json FILE` keeps
+ *  the figures, `--source` runs from source, `--verbose` shows the server's output. */
+import { spawnSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { type Bench, startBench } from './environment.ts'
+import { residentMb } from './measure.ts'
+import { pause, type Row, type Scenario } from './scenario.ts'
+import { delivery } from './scenarios/delivery.ts'
+import { rooms } from './scenarios/rooms.ts'
+import { sends } from './scenarios/send.ts'
+import { syncs } from './scenarios/sync.ts'
+
+const scenarios: Record<string, Scenario> = { sends, delivery, syncs, rooms }
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { json: { type: 'string' }, source: { type: 'boolean' }, verbose: { type: 'boolean' } },
+})
+const unknown = positionals.filter((name) => !(name in scenarios))
+if (unknown.length > 0) {
+  console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`)
+  process.exit(2)
+}
+
+if (!options.source) {
+  const built = spawnSync(process.execPath, ['infra/build/build.ts'], { stdio: ['ignore', 'ignore', 'inherit'] })
+  if (built.status !== 0) process.exit(built.status ?? 1)
+}
+const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith.js'
+const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore')
+const rows: Row[] = []
+try {
+  rows.push(single('first start, empty database', bench.firstStartMs))
+  rows.push(single('start on existing data', await bench.restart()))
+  await pause(2_000)
+  rows.push(await memory(bench, 'memory, idle'))
+  for (const [name, run] of Object.entries(scenarios)) {
+    if (positionals.length > 0 && !positionals.includes(name)) continue
+    const measured = await run(bench)
+    rows.push(...measured)
+    console.error(`${name}: done`)
+  }
+  rows.push(await memory(bench, 'memory, after all'))
+  rows.push(single('start on existing data, at the end', await bench.restart()))
+} finally {
+  await bench.close()
+}
+print(rows)
+if (options.json) await writeFile(options.json, `${JSON.stringify(rows, null, 2)}\n`)
+else console.log(JSON.stringify(rows))
+
+function single(scenario: string, ms: number): Row {
+  return { scenario, count: 1, p50Ms: ms, p99Ms: ms }
+}
+
+async function memory(of: Bench, scenario: string): Promise<Row> {
+  const mb = await residentMb(of.serverPid)
+  return { scenario, count: 1, p50Ms: Number.NaN, p99Ms: Number.NaN, note: `${mb.toFixed(0)} MB resident` }
+}
+
+function print(all: readonly Row[]): void {
+  const figure = (value: number | undefined, digits: number) =>
+    value === undefined || Number.isNaN(value) ? '' : value.toFixed(digits)
+  const table = all.map((row) => [
+    row.scenario,
+    String(row.count),
+    figure(row.rate, 0),
+    figure(row.p50Ms, 1),
+    figure(row.p99Ms, 1),
+    figure(row.serverCpuMs, 3),
+    figure(row.postgresCpuMs, 3),
+    figure(row.transactions, 3),
+    row.note ?? '',
+  ])
+  const head = ['', 'count', 'per s', 'p50 ms', 'p99 ms', 'server CPU ms', 'Postgres CPU ms', 'transactions', '']
+  const widths = head.map((title, i) => Math.max(title.length, ...table.map((row) => row[i]?.length ?? 0)))
+  for (const row of [head, ...table]) {
+    console.log(
+      row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join('  '),
+    )
+  }
+}
