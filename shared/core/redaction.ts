@@ -1,0 +1,21 @@
+/** Redactions of stored events, and when they take effect. The algorithm itself is in shared/matrix/redaction.ts.
+ *  https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions */
+import { canonicalJsonFor } from '../matrix/canonical-json.ts'
+import type { JsonObject } from '../matrix/json-value.ts'
+import { redactContent, redactPdu } from '../matrix/redaction.ts'
+import type { RoomRules } from './room-versions.ts'
+
+export { redactContent, redactPdu }
+
+/** The two texts of a stored event after its redaction. */
+export function redactStored(
+  rules: RoomRules,
+  stored: { readonly type: string; readonly envelope: string; readonly content: string },
+): { envelope: string; content: string } {
+  const content = JSON.parse(stored.content) as JsonObject
+  const { content: _content, ...envelope } = redactPdu(rules, JSON.parse(stored.envelope) as JsonObject)
+  return {
+    envelope: canonicalJsonFor(rules, envelope),
+    content: canonicalJsonFor(rules, redactContent(rules, stored.type, content)),
+  }
+}
