@@ -4,9 +4,9 @@ import { localpartOf, type UserId } from '../../matrix/ids.ts'
 import type { JsonValue } from '../../matrix/json-value.ts'
 import { compileGlob, includesWords } from '../glob.ts'
 import { parsePropertyPath } from '../property-path.ts'
-import type { EventFacts, Property, PushUser } from './event-facts.ts'
-import { type ClassRule, conditionsOf, type Own, rulesInOrder } from './push-class.ts'
 import { bodyMentionRules } from './default-rules.ts'
+import type { EventFacts, Property, PushUser } from './event-facts.ts'
+import { type ClassRule, type Own, ownerlessConditions, rulesInOrder } from './push-class.ts'
 import type { PushCondition, PushRule, PushRuleset } from './ruleset.ts'
 
 /** For conditions on the owner: false when there is none, as for the class as a whole. */
@@ -46,13 +46,14 @@ export function compileClass(rules: readonly ClassRule[]): CompiledRuleset<numbe
   )
 }
 
-/** A user's own rules. The outcome is the rule, for its actions. */
-export function compileRuleset(ruleset: PushRuleset): CompiledRuleset<PushRule> {
+/** A user's own rules, to be evaluated for that user. The outcome is the rule, for its actions. */
+export function compileRuleset(ruleset: PushRuleset, user_id: UserId): CompiledRuleset<PushRule> {
   const rules: CompiledRule<PushRule>[] = []
   const places: OwnerPlace[] = []
   for (const { kind, rule } of rulesInOrder(ruleset)) {
     if (!rule.enabled) continue
-    rules.push(compileRule(conditionsOf(kind, rule), rule.default && bodyMentionRules.has(rule.rule_id), rule, places))
+    const unlessMentions = rule.default && bodyMentionRules.has(rule.rule_id)
+    rules.push(compileRule(ownerlessConditions(kind, rule, user_id), unlessMentions, rule, places))
   }
   return compiled(rules, places)
 }
@@ -84,7 +85,9 @@ function rulesFor<Outcome>(ruleset: CompiledRuleset<Outcome>, type: string): rea
 }
 
 function compiled<Outcome>(rules: CompiledRule<Outcome>[], places: OwnerPlace[]): CompiledRuleset<Outcome> {
-  const distinct = new Map(places.map((place) => [place.in === 'body' ? '' : `${place.in} ${place.property.path}`, place]))
+  const distinct = new Map(
+    places.map((place) => [place.in === 'body' ? '' : `${place.in} ${place.property.path}`, place]),
+  )
   return { rules, ownerPlaces: [...distinct.values()], byType: new Map() }
 }
 

@@ -26,7 +26,7 @@ export function classRules(ruleset: PushRuleset, user_id: UserId): ClassRule[] {
   const rules: ClassRule[] = []
   for (const { kind, rule } of rulesInOrder(ruleset)) {
     if (!rule.enabled) continue
-    const conditions = conditionsOf(kind, rule).map((condition) => withoutOwner(condition, user_id))
+    const conditions = ownerlessConditions(kind, rule, user_id)
     rules.push({
       conditions,
       push: bitsOf(rule.actions),
@@ -43,8 +43,13 @@ export function* rulesInOrder(ruleset: PushRuleset): Generator<{ kind: RuleKind;
   for (const kind of ruleKinds) for (const rule of ruleset[kind]) yield { kind, rule }
 }
 
+/** A rule's conditions with the owner's mark in place of the owner. */
+export function ownerlessConditions(kind: RuleKind, rule: PushRule, user_id: UserId): PushCondition[] {
+  return conditionsOf(kind, rule).map((condition) => withoutOwner(condition, user_id))
+}
+
 /** The conditions of a rule of any kind, the predefined ones of content, room and sender rules included. */
-export function conditionsOf(kind: RuleKind, rule: PushRule): PushCondition[] {
+function conditionsOf(kind: RuleKind, rule: PushRule): PushCondition[] {
   switch (kind) {
     case 'override':
     case 'underride':
@@ -69,18 +74,24 @@ export function bitsOf(actions: readonly PushAction[]): number {
   return bits
 }
 
+/** What no event matches: the kind is not recognised. */
+const nothing: PushCondition = { kind: '' }
+
 function withoutOwner(condition: PushCondition, user_id: UserId): PushCondition {
   const ownId: Own = { own: 'user_id' }
   switch (condition.kind) {
     case 'event_property_is':
     case 'event_property_contains':
+      if (typeof condition.value === 'object' && condition.value !== null) return nothing
       return condition.value === user_id ? { ...condition, value: ownId } : condition
     case 'event_match': {
       const { pattern } = condition
+      if (typeof pattern !== 'string') return nothing
       // An id with glob characters in it would be taken literally where the pattern is not.
-      if (typeof pattern !== 'string' || /[*?]/.test(pattern)) return condition
+      if (/[*?]/.test(pattern)) return condition
       if (pattern === user_id) return { ...condition, pattern: ownId }
-      const isLocalpart = condition.key === 'content.body' && pattern.toLowerCase() === localpartOf(user_id).toLowerCase()
+      const isLocalpart =
+        condition.key === 'content.body' && pattern.toLowerCase() === localpartOf(user_id).toLowerCase()
       return isLocalpart ? { ...condition, pattern: { own: 'localpart' } satisfies Own } : condition
     }
     default:
