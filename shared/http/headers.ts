@@ -1,0 +1,14 @@
+/** Headers that every answer carries. https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients */
+export const corsHeaders: Record<string, string> = {
+  'Access-Control-Allow-Origin': '*',
+  'Access-Control-Allow-Methods': 'GET, POST, PUT, DELETE, OPTIONS',
+  'Access-Control-Allow-Headers': 'X-Requested-With, Content-Type, Authorization',
+  'Access-Control-Expose-Headers': 'Retry-After',
+}
+export const jsonHeaders: Record<string, string> = {
+  'Content-Type': 'application/json',
+  'Cache-Control': 'no-store',
+  ...corsHeaders,
+}
+/** Browsers may keep the answer to a preflight for a day. */
+export const preflightHeaders: Record<string, string> = { ...corsHeaders, 'Access-Control-Max-Age': '86400' }

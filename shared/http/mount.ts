@@ -1,0 +1,175 @@
+/** Serves declared routes: finds, limits, authenticates, parses, calls, answers. One handler of Hono does it all, so a
+ *  request passes no chain of middleware. Several roles may be mounted on one app; each brings its own dependencies. */
+import type { IncomingMessage } from 'node:http'
+import type { Context, Hono } from 'hono'
+import type { Requester } from '../auth/requester.ts'
+import { MatrixError } from '../matrix/matrix-error.ts'
+import { readJson } from './body.ts'
+import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
+import { preflightHeaders } from './headers.ts'
+import type { Limiter } from './rate-limit.ts'
+import { jsonReply } from './reply.ts'
+import { type ClientAddress, LazyRequestInfo } from './request-info.ts'
+import type { Method, RequestInfo, Route } from './route.ts'
+import { createRouter, type Endpoint, type Router } from './router.ts'
+import { parsePart } from './validate.ts'
+
+/** Who holds this token. Throws M_UNKNOWN_TOKEN for nobody; answers without a promise where it can. */
+export type Authenticate = (token: string, request: RequestInfo) => Requester | Promise<Requester>
+
+export interface MountContext<Deps> {
+  readonly deps: Deps
+  readonly authenticate: Authenticate
+  readonly limiter: Limiter
+  readonly clientAddress: ClientAddress
+  readonly log: ErrorLog
+  /** Largest body of routes that name none, in bytes. */
+  readonly bodyBytesMax?: number
+  /** Told of every answer of a known route, for metrics. */
+  readonly observe?: (answer: { method: Method; path: string; status: number; elapsedMs: number }) => void
+}
+
+interface Target {
+  readonly route: Route<unknown>
+  readonly context: MountContext<unknown>
+}
+
+const defaultBodyBytesMax = 128 * 1024
+const v3 = '/_matrix/client/v3/'
+const servedPrefix = /^\/(?:_matrix|_synapse|\.well-known)\//
+const routers = new WeakMap<Hono, Router<Target>>()
+
+/** Adds the routes to the app. Paths of version v3 are served as r0 too. Whatever else the app serves under other
+ *  prefixes is left alone; under Matrix's own an unknown path is M_UNRECOGNIZED. */
+export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
+  const router = routers.get(app) ?? install(app, context.log)
+  for (const route of routes) {
+    const target = { route, context } as unknown as Target
+    router.add(route.method, route.path, target)
+    if (route.path.startsWith(v3)) {
+      router.add(route.method, `/_matrix/client/r0/${route.path.slice(v3.length)}`, target)
+    }
+  }
+}
+
+function install(app: Hono, log: ErrorLog): Router<Target> {
+  const router = createRouter<Target>()
+  routers.set(app, router)
+  app.all('*', (c, next) => {
+    const url = c.req.raw.url
+    const pathStart = url.indexOf('/', url.indexOf('://') + 3)
+    const queryStart = url.indexOf('?', pathStart)
+    const path = queryStart < 0 ? url.slice(pathStart) : url.slice(pathStart, queryStart)
+    const search = queryStart < 0 ? '' : url.slice(queryStart + 1)
+    const requested = c.req.raw.method
+    if (requested === 'OPTIONS') return new Response(null, { status: 204, headers: preflightHeaders })
+    const match = router.find(requested === 'HEAD' ? 'GET' : (requested as Method), path)
+    switch (match.found) {
+      case 'endpoint':
+        return answer(c, match.endpoint, match.values, search)
+      case 'path': {
+        const response = matrixErrorResponse(
+          new MatrixError('M_UNRECOGNIZED', `${requested} is not a method of this path`, { status: 405 }),
+        )
+        response.headers.set('Allow', [...match.methods, 'OPTIONS'].join(', '))
+        return response
+      }
+      case 'bad-encoding':
+        return matrixErrorResponse(new MatrixError('M_INVALID_PARAM', 'The path is not percent-encoded UTF-8'))
+      case 'nothing':
+        return servedPrefix.test(path) ? unknownPath() : next()
+    }
+  })
+  app.notFound(unknownPath)
+  app.onError((error, c) => errorResponse(error, { method: c.req.method, path: '' }, log))
+  return router
+}
+
+function unknownPath(): Response {
+  return matrixErrorResponse(new MatrixError('M_UNRECOGNIZED', 'This path is not known'))
+}
+
+async function answer(
+  c: Context,
+  { target: { route, context }, names }: Endpoint<Target>,
+  values: readonly string[],
+  search: string,
+): Promise<Response> {
+  const startedAt = context.observe ? performance.now() : 0
+  let response: Response
+  try {
+    response = await call(c, route, context, names, values, search)
+  } catch (error) {
+    response = errorResponse(error, route, context.log)
+  }
+  context.observe?.({
+    method: route.method,
+    path: route.path,
+    status: response.status,
+    elapsedMs: performance.now() - startedAt,
+  })
+  return response
+}
+
+async function call(
+  c: Context,
+  route: Route<unknown>,
+  context: MountContext<unknown>,
+  names: readonly string[],
+  values: readonly string[],
+  search: string,
+): Promise<Response> {
+  const raw = c.req.raw
+  const incoming = (c.env as { incoming?: IncomingMessage } | undefined)?.incoming
+  const request = new LazyRequestInfo(raw, incoming, context.clientAddress, search)
+
+  let user: Requester | undefined
+  if (route.auth !== 'none') {
+    const token = tokenOf(raw, request, search)
+    if (token !== undefined) {
+      const found = context.authenticate(token, request)
+      user = found instanceof Promise ? await found : found
+      if (user.guest && route.auth === 'user') {
+        throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
+      }
+    } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
+  }
+  if (route.limit) context.limiter.take(route.limit, user?.user_id ?? request.ip)
+
+  const params = route.params && parsePart(route.params, record(names, values), 'path')
+  const query = route.query && parsePart(route.query, queryRecord(request, search), 'query')
+  let body: unknown
+  if (route.body) {
+    body = await readJson(raw, incoming, route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax)
+    if (body === undefined) {
+      if (!route.emptyBody) throw new MatrixError('M_NOT_JSON', 'The body is empty')
+      body = {}
+    }
+    body = parsePart(route.body, body, 'body')
+  }
+
+  const input = { params, query, body, user, request }
+  const handled = route.handle(input as never, context.deps)
+  const reply = handled instanceof Promise ? await handled : handled
+  return jsonReply(reply, (error) =>
+    context.log.error({ method: route.method, path: route.path, err: error }, 'a reply broke off'),
+  )
+}
+
+/** The token of the Authorization header or, where there is none, of the query. */
+function tokenOf(raw: Request, request: RequestInfo, search: string): string | undefined {
+  const header = raw.headers.get('authorization')
+  if (header !== null && /^bearer /i.test(header)) return header.slice(7).trim()
+  if (!search.includes('access_token=')) return undefined
+  return request.searchParams.get('access_token') ?? undefined
+}
+
+function record(names: readonly string[], values: readonly string[]): Record<string, string> {
+  const params: Record<string, string> = {}
+  for (let i = 0; i < names.length; i++) params[names[i] ?? ''] = values[i] ?? ''
+  return params
+}
+
+function queryRecord(request: RequestInfo, search: string): Record<string, string> {
+  return search === '' ? {} : Object.fromEntries(request.searchParams)
+}

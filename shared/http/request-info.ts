@@ -1,0 +1,79 @@
+/** What a handler may know of the request beside its parsed parts; each piece is worked out when it is asked for. */
+import { BlockList, isIP } from 'node:net'
+import type { RequestInfo } from './route.ts'
+
+/** The part of node's request that the address is read from; absent where no socket is (tests). */
+export interface Peer {
+  readonly socket?: { readonly remoteAddress?: string | undefined } | undefined
+}
+
+/** Gives the client's address: the right-most hop of X-Forwarded-For that no trusted proxy wrote. */
+export type ClientAddress = (peer: Peer | undefined, forwardedFor: string | null) => string
+
+/** `trustedProxies` are addresses or CIDR ranges; throws for anything else. */
+export function clientAddressBehind(trustedProxies: readonly string[]): ClientAddress {
+  const trusted = new BlockList()
+  for (const entry of trustedProxies) {
+    const [address = '', prefix] = entry.split('/')
+    const family = isIP(address)
+    if (family === 0) throw new Error(`trusted_proxies: ${entry} is neither an address nor a range`)
+    const type = family === 6 ? 'ipv6' : 'ipv4'
+    if (prefix === undefined) trusted.addAddress(address, type)
+    else trusted.addSubnet(address, Number(prefix), type)
+  }
+  const isTrusted = (address: string) => {
+    const family = isIP(address)
+    return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
+  }
+  return (peer, forwardedFor) => {
+    // A peer without an address came through a Unix socket: it is this machine.
+    const direct = plainAddress(peer?.socket?.remoteAddress ?? '127.0.0.1')
+    if (trustedProxies.length === 0 || !forwardedFor || !isTrusted(direct)) return direct
+    const hops = forwardedFor.split(',').map((hop) => plainAddress(hop.trim()))
+    let client = direct
+    for (const hop of hops.reverse()) {
+      if (isIP(hop) === 0) break
+      client = hop
+      if (!isTrusted(hop)) break
+    }
+    return client
+  }
+}
+
+/** Without brackets, port and the IPv4-in-IPv6 prefix. */
+function plainAddress(text: string): string {
+  const bracketed = /^\[([^\]]+)\](?::\d+)?$/.exec(text)?.[1]
+  const withPort = /^(\d+\.\d+\.\d+\.\d+):\d+$/.exec(text)?.[1]
+  const address = bracketed ?? withPort ?? text
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address
+}
+
+export class LazyRequestInfo implements RequestInfo {
+  readonly #request: Request
+  readonly #peer: Peer | undefined
+  readonly #clientAddress: ClientAddress
+  readonly #search: string
+  #ip: string | undefined
+  #searchParams: URLSearchParams | undefined
+
+  constructor(request: Request, peer: Peer | undefined, clientAddress: ClientAddress, search: string) {
+    this.#request = request
+    this.#peer = peer
+    this.#clientAddress = clientAddress
+    this.#search = search
+  }
+  get ip(): string {
+    this.#ip ??= this.#clientAddress(this.#peer, this.#request.headers.get('x-forwarded-for'))
+    return this.#ip
+  }
+  get userAgent(): string | undefined {
+    return this.#request.headers.get('user-agent') ?? undefined
+  }
+  get signal(): AbortSignal {
+    return this.#request.signal
+  }
+  get searchParams(): URLSearchParams {
+    this.#searchParams ??= new URLSearchParams(this.#search)
+    return this.#searchParams
+  }
+}
