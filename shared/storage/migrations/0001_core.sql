@@ -64,6 +64,7 @@ create index events_state on events (room_nid, type, state_key, position) where 
 create index events_relations on events (relates_to, rel_type, position) where relates_to is not null;
 create index events_threads on events (thread_root, position) where thread_root is not null;
 create index events_notify on events (room_nid, position) where push <> 0;
+create index events_own on events (sender, room_nid, position) where device_id is not null;
 comment on table events is 'owner: functions/main/persist; retention: until purged by room or retention policy';
 
 -- Chain cover of the auth DAG: an event reaches (chain, s) for all s <= its own sequence in that chain, and what its links reach.
@@ -269,7 +270,8 @@ create table access_tokens (
   token_hash bytea primary key,
   user_id text collate "C" not null,
   device_id text collate "C" not null,
-  expires_ts bigint
+  expires_ts bigint,
+  supersedes boolean not null default false -- from a refresh and not used yet: its first use ends the pair before it
 );
 create index access_tokens_device on access_tokens (user_id, device_id);
 comment on table access_tokens is 'owner: functions/main/commands; retention: until logged out, refreshed or a day past expiry';
@@ -278,7 +280,7 @@ create table refresh_tokens (
   user_id text collate "C" not null,
   device_id text collate "C" not null,
   expires_ts bigint,
-  successor_hash bytea            -- set when used; the old pair dies when the successor's access token is first used
+  successor_hash bytea            -- set when used: the next refresh token; the old pair dies when the new one is first used
 );
 create index refresh_tokens_device on refresh_tokens (user_id, device_id);
 comment on table refresh_tokens is 'owner: functions/main/commands; retention: until logged out or its successor is used';

@@ -1,0 +1,347 @@
+/** What GET /sync reads of rooms. Each query takes a list of rooms: an answer costs a few queries, never one a room. */
+import type { EventId, RoomId, UserId } from '../matrix/ids.ts'
+import type { TimelineEvent } from '../timeline/timeline-event.ts'
+import { eventColumns, type StoredEvent, timelineEvents } from './events.ts'
+import { fromPgText, pgText, type ReadSql } from './sql.ts'
+
+const int8 = 20
+const text = 25
+
+export type Membership = 'join' | 'invite' | 'knock' | 'leave' | 'ban'
+
+export interface UserRoomRow {
+  readonly room_nid: number
+  readonly room_id: RoomId
+  readonly membership: Membership
+  /** Of the member event in stream events. */
+  readonly position: number
+  readonly event_nid: number
+  readonly sender: UserId
+  readonly forgotten: boolean
+  /** Where the user last came in: the join event after a membership that was none; 0 if never. */
+  readonly joined_at: number
+  /** Last positions in the room, of rooms the user is joined to. */
+  readonly last_event: number
+  readonly last_receipt: number
+}
+
+/** All rooms that the user has, or had, to do with. */
+export async function roomsOfUser(sql: ReadSql, user: UserId): Promise<UserRoomRow[]> {
+  return sql<UserRoomRow[]>`
+    with joins as (
+      select room_nid, max(position) as position from membership_changes
+      where user_id = ${user} and membership = 'join' and prev_membership is distinct from 'join' group by room_nid
+    )
+    select m.room_nid, r.room_id, m.membership, m.position, m.event_nid, m.sender, m.forgotten,
+      coalesce(j.position, 0) as joined_at,
+      case when m.membership = 'join' then coalesce((
+        select e.position from events e where e.room_nid = m.room_nid and e.position is not null
+        order by e.position desc limit 1), 0) else 0 end as last_event,
+      case when m.membership = 'join' then coalesce((
+        select c.position from receipts c where c.room_nid = m.room_nid order by c.position desc limit 1), 0)
+        else 0 end as last_receipt
+    from memberships m join rooms r using (room_nid) left join joins j using (room_nid)
+    where m.user_id = ${user}`
+}
+
+export interface MembershipChange {
+  readonly position: number
+  readonly room_nid: number
+  readonly membership: Membership
+  readonly prev_membership: Membership | null
+}
+
+/** The user's changes of membership at positions in (after, upTo], oldest first. */
+export async function membershipChanges(
+  sql: ReadSql,
+  user: UserId,
+  range: { readonly after: number; readonly upTo: number },
+): Promise<MembershipChange[]> {
+  return sql<MembershipChange[]>`
+    select position, room_nid, membership, prev_membership from membership_changes
+    where user_id = ${user} and position > ${range.after} and position <= ${range.upTo} order by position`
+}
+
+/** The part of an event filter that the database can check. */
+export interface TimelineFilter {
+  readonly types?: readonly string[] | undefined
+  readonly not_types?: readonly string[] | undefined
+  readonly senders?: readonly string[] | undefined
+  readonly not_senders?: readonly string[] | undefined
+}
+
+export interface RoomRange {
+  readonly room_nid: number
+  readonly after: number
+  readonly upTo: number
+}
+
+/** The newest `limit` events of each range that pass the filter, oldest first, by room; rooms without any are left out. */
+export async function newestEvents(
+  sql: ReadSql,
+  ranges: readonly RoomRange[],
+  limit: number,
+  filter: TimelineFilter,
+): Promise<Map<number, TimelineEvent[]>> {
+  const byRoom = new Map<number, TimelineEvent[]>()
+  if (ranges.length === 0 || limit === 0) return byRoom
+  const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`
+    select ${eventColumns(sql)}, r.room_id
+    from unnest(${numbers(sql, ranges, 'room_nid')}::bigint[], ${numbers(sql, ranges, 'after')}::bigint[],
+      ${numbers(sql, ranges, 'upTo')}::bigint[]) as q(room_nid, after, up_to)
+    join rooms r on r.room_nid = q.room_nid
+    cross join lateral (
+      select * from events e where e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to
+        ${filterCondition(sql, filter)}
+      order by e.position desc limit ${limit}) e`
+  for (const event of await timelineEvents(sql, rows)) addTo(byRoom, event.room_nid, event)
+  for (const events of byRoom.values()) events.sort((a, b) => a.position - b.position)
+  return byRoom
+}
+
+function filterCondition(sql: ReadSql, filter: TimelineFilter) {
+  const patterns = (types: readonly string[]) =>
+    sql.array(
+      types.map((type) =>
+        pgText(type)
+          .replaceAll(/[\\%_]/g, '\\$&')
+          .replaceAll('*', '%'),
+      ),
+      text,
+    )
+  return sql`
+    ${filter.types ? sql`and e.type like any(${patterns(filter.types)}::text[])` : sql``}
+    ${filter.not_types?.length ? sql`and not e.type like any(${patterns(filter.not_types)}::text[])` : sql``}
+    ${filter.senders ? sql`and e.sender = any(${sql.array(filter.senders.map(pgText), text)}::text[])` : sql``}
+    ${filter.not_senders?.length ? sql`and e.sender <> all(${sql.array(filter.not_senders.map(pgText), text)}::text[])` : sql``}`
+}
+
+/** What a room's state is asked for: the state just before the event at `before`. */
+export interface StateRequest {
+  readonly room_nid: number
+  readonly before: number
+  /** Every member event, or those of these users alone. */
+  readonly members: 'all' | readonly string[]
+  /** All that is not a member event. */
+  readonly rest: boolean
+}
+
+/** A state event as clients get it; what it replaced is not read. */
+export type StateRow = Pick<
+  TimelineEvent,
+  'event_id' | 'event_nid' | 'room_nid' | 'position' | 'sender' | 'origin_server_ts' | 'content'
+> & { readonly type: string; readonly state_key: string }
+
+interface StoredState extends Omit<StateRow, 'position'> {
+  readonly position: number | null
+}
+
+/** The state of rooms at a place in their timelines: today's, taken back by what the state events since then replaced. */
+export async function stateBefore(sql: ReadSql, requests: readonly StateRequest[]): Promise<Map<number, StateRow[]>> {
+  if (requests.length === 0) return new Map()
+  const wanted = requests.flatMap(({ room_nid, members }) =>
+    members === 'all' ? [] : members.map((user) => ({ room_nid, user })),
+  )
+  const all = requests.map((request) => (request.members === 'all' ? 1 : 0))
+  const rest = requests.map((request) => (request.rest ? 1 : 0))
+  const rows = await sql<StoredState[]>`
+    with q as materialized (
+      select * from unnest(${numbers(sql, requests, 'room_nid')}::bigint[], ${numbers(sql, requests, 'before')}::bigint[],
+        ${sql.array(all, int8)}::bigint[], ${sql.array(rest, int8)}::bigint[]) as q(room_nid, before, members, rest)
+    ), w as materialized (
+      select * from unnest(${numbers(sql, wanted, 'room_nid')}::bigint[],
+        ${sql.array(
+          wanted.map(({ user }) => pgText(user)),
+          text,
+        )}::text[]) as w(room_nid, user_id)
+    ), changed as materialized (
+      select distinct on (e.room_nid, e.type, e.state_key) e.room_nid, e.type, e.state_key, e.replaces_nid
+      from q join events e on e.room_nid = q.room_nid and e.position >= q.before
+      where e.state_key is not null
+      order by e.room_nid, e.type, e.state_key, e.position
+    ), now as (
+      select c.* from q join current_state c on c.room_nid = q.room_nid and c.type < 'm.room.member' where q.rest = 1
+      union all
+      select c.* from q join current_state c on c.room_nid = q.room_nid and c.type > 'm.room.member' where q.rest = 1
+      union all
+      select c.* from q join current_state c on c.room_nid = q.room_nid and c.type = 'm.room.member' where q.members = 1
+      union all
+      select c.* from w join current_state c
+        on c.room_nid = w.room_nid and c.type = 'm.room.member' and c.state_key = w.user_id
+    ), chosen as (
+      select n.event_nid from now n where not exists (
+        select from changed x where x.room_nid = n.room_nid and x.type = n.type and x.state_key = n.state_key)
+      union
+      select x.replaces_nid from changed x join q on q.room_nid = x.room_nid
+      where x.replaces_nid is not null and case when x.type = 'm.room.member'
+        then q.members = 1 or exists (select from w where w.room_nid = x.room_nid and w.user_id = x.state_key)
+        else q.rest = 1 end
+    )
+    select ${stateColumns(sql)} from chosen join events e using (event_nid)`
+  return stateByRoom(rows)
+}
+
+/** The last state event of each key at positions in (after, upTo], by room. */
+export async function stateBetween(sql: ReadSql, ranges: readonly RoomRange[]): Promise<Map<number, StateRow[]>> {
+  if (ranges.length === 0) return new Map()
+  const rows = await sql<StoredState[]>`
+    select distinct on (e.room_nid, e.type, e.state_key) ${stateColumns(sql)}
+    from unnest(${numbers(sql, ranges, 'room_nid')}::bigint[], ${numbers(sql, ranges, 'after')}::bigint[],
+      ${numbers(sql, ranges, 'upTo')}::bigint[]) as q(room_nid, after, up_to)
+    join events e on e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to
+    where e.state_key is not null
+    order by e.room_nid, e.type, e.state_key, e.position desc`
+  return stateByRoom(rows)
+}
+
+/** What an invited or knocking user may know of a room, and that user's own member event.
+ *  https://spec.matrix.org/v1.19/client-server-api/#stripped-state */
+export async function strippedState(
+  sql: ReadSql,
+  user: UserId,
+  rooms: readonly number[],
+): Promise<Map<number, StateRow[]>> {
+  if (rooms.length === 0) return new Map()
+  const rows = await sql<StoredState[]>`
+    select ${stateColumns(sql)} from current_state c join events e using (event_nid)
+    where c.room_nid = any(${sql.array([...rooms], int8)}::bigint[])
+      and ((c.type = any(${sql.array(strippedTypes, text)}::text[]) and c.state_key = '')
+        or (c.type = 'm.room.member' and c.state_key = ${user}))`
+  return stateByRoom(rows)
+}
+
+const strippedTypes = [
+  'm.room.create',
+  'm.room.name',
+  'm.room.avatar',
+  'm.room.topic',
+  'm.room.join_rules',
+  'm.room.canonical_alias',
+  'm.room.encryption',
+]
+
+/** Events by surrogate, whether or not they have a place in a timeline. */
+export async function stateEventsByNid(sql: ReadSql, nids: readonly number[]): Promise<Map<number, StateRow[]>> {
+  if (nids.length === 0) return new Map()
+  return stateByRoom(
+    await sql<StoredState[]>`select ${stateColumns(sql)} from events e
+      where e.event_nid = any(${sql.array([...nids], int8)}::bigint[])`,
+  )
+}
+
+const stateColumns = (sql: ReadSql) =>
+  sql`e.event_nid, e.event_id, e.room_nid, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content`
+
+function stateByRoom(rows: readonly StoredState[]): Map<number, StateRow[]> {
+  const byRoom = new Map<number, StateRow[]>()
+  for (const row of rows) {
+    const position = (row.position ?? 0) as StateRow['position']
+    const type = fromPgText(row.type)
+    addTo(byRoom, row.room_nid, { ...row, position, type, state_key: fromPgText(row.state_key) })
+  }
+  return byRoom
+}
+
+export interface RoomSummary {
+  readonly room_nid: number
+  readonly joined_members: number
+  readonly invited_members: number
+  /** Set where the room has neither a name nor an alias: up to five members by whom it can be called. */
+  readonly heroes: readonly UserId[] | null
+}
+
+/** Counts and heroes as `user` sees them. https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room */
+export async function roomSummaries(
+  sql: ReadSql,
+  user: UserId,
+  rooms: readonly number[],
+): Promise<Map<number, RoomSummary>> {
+  if (rooms.length === 0) return new Map()
+  const rows = await sql<RoomSummary[]>`
+    select s.room_nid, s.joined_members, s.invited_members,
+      case when coalesce(s.name, '') = '' and coalesce(s.canonical_alias, '') = '' then coalesce(
+        (select json_agg(h.user_id order by h.position) from (
+          select m.user_id, m.position from memberships m
+          where m.room_nid = s.room_nid and m.membership in ('join', 'invite') and m.user_id <> ${user}
+          order by m.position limit 5) h),
+        (select json_agg(h.user_id order by h.position) from (
+          select m.user_id, m.position from memberships m
+          where m.room_nid = s.room_nid and m.membership in ('leave', 'ban') and m.user_id <> ${user}
+          order by m.position limit 5) h),
+        '[]'::json) end as heroes
+    from room_summaries s where s.room_nid = any(${sql.array([...rooms], int8)}::bigint[])`
+  return new Map(rows.map((row) => [row.room_nid, row]))
+}
+
+/** A change of what a user may see: of their membership, or of the room's history visibility. */
+export interface VisibilityChange {
+  readonly room_nid: number
+  /** 0: before the room's timeline here begins. */
+  readonly position: number
+  readonly type: 'm.room.member' | 'm.room.history_visibility'
+  readonly event_id: EventId
+  /** JSON text. */
+  readonly content: string
+}
+
+/** All changes of the user's membership and of the history visibility in these rooms, oldest first. */
+export async function visibilityChanges(
+  sql: ReadSql,
+  user: UserId,
+  rooms: readonly number[],
+): Promise<Map<number, VisibilityChange[]>> {
+  const byRoom = new Map<number, VisibilityChange[]>()
+  if (rooms.length === 0) return byRoom
+  const list = sql.array([...rooms], int8)
+  const rows = await sql<VisibilityChange[]>`
+    select e.room_nid, coalesce(e.position, 0) as position, e.type, e.event_id, e.content from events e
+    where e.room_nid = any(${list}::bigint[]) and e.type = 'm.room.member' and e.state_key = ${user}
+      and (e.position is not null or exists (select from current_state c where c.room_nid = e.room_nid
+        and c.type = e.type and c.state_key = e.state_key and c.event_nid = e.event_nid))
+    union all
+    select e.room_nid, coalesce(e.position, 0) as position, e.type, e.event_id, e.content from events e
+    where e.room_nid = any(${list}::bigint[]) and e.type = 'm.room.history_visibility' and e.state_key = ''
+      and (e.position is not null or exists (select from current_state c where c.room_nid = e.room_nid
+        and c.type = e.type and c.state_key = e.state_key and c.event_nid = e.event_nid))
+    order by position`
+  for (const row of rows) addTo(byRoom, row.room_nid, row)
+  return byRoom
+}
+
+/** Which of `users` are joined to one of `rooms`. */
+export async function joinedAmong(
+  sql: ReadSql,
+  rooms: readonly number[],
+  users: readonly string[],
+): Promise<Set<UserId>> {
+  if (rooms.length === 0 || users.length === 0) return new Set()
+  const rows = await sql<{ user_id: UserId }[]>`
+    select distinct user_id from memberships
+    where user_id = any(${sql.array([...users], text)}::text[]) and membership = 'join'
+      and room_nid = any(${sql.array([...rooms], int8)}::bigint[])`
+  return new Set(rows.map((row) => row.user_id))
+}
+
+/** Rooms that each of `users` is joined to. */
+export async function joinedRoomsOf(sql: ReadSql, users: readonly string[]): Promise<Map<string, number[]>> {
+  const byUser = new Map<string, number[]>(users.map((user) => [user, []]))
+  if (users.length === 0) return byUser
+  const rows = await sql<{ user_id: string; room_nid: number }[]>`
+    select user_id, room_nid from memberships
+    where user_id = any(${sql.array([...users], text)}::text[]) and membership = 'join'`
+  for (const row of rows) byUser.get(row.user_id)?.push(row.room_nid)
+  return byUser
+}
+
+function numbers<K extends string>(sql: ReadSql, rows: readonly { readonly [P in K]: number }[], key: K) {
+  return sql.array(
+    rows.map((row) => row[key]),
+    int8,
+  )
+}
+
+function addTo<T>(map: Map<number, T[]>, key: number, value: T): void {
+  const list = map.get(key)
+  if (list) list.push(value)
+  else map.set(key, [value])
+}
