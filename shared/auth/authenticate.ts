@@ -1,0 +1,125 @@
+/** From an access token to its requester. Known tokens are answered from memory, without a promise; stream
+ *  `invalidations` is the only thing that makes the memory forget. */
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../clock.ts'
+import type { Authenticate } from '../http/mount.ts'
+import type { RequestInfo } from '../http/route.ts'
+import type { DeviceId, UserId } from '../matrix/ids.ts'
+import { MatrixError } from '../matrix/matrix-error.ts'
+import type { Replication } from '../replication/replication.ts'
+import type { ReadSql } from '../storage/sql.ts'
+import { accessTokenByHash } from '../storage/tokens.ts'
+import type { Requester } from './requester.ts'
+import { isWellFormedToken, tokenHash } from './tokens.ts'
+
+export interface DeviceSeen {
+  readonly user_id: UserId
+  readonly device_id: DeviceId
+  readonly ip: string
+  readonly agent?: string | undefined
+  readonly ts: number
+}
+
+export interface AuthenticateDeps {
+  readonly sql: ReadSql
+  readonly clock: Clock
+  readonly replication: Replication
+  /** Called at most every few minutes a device, not awaited. */
+  readonly deviceSeen: (seen: DeviceSeen) => void
+  /** The first use of a token from a refresh: ends the pair before it. */
+  readonly confirmRefresh: (request: { token_hash: string }) => Promise<unknown>
+}
+
+interface Entry {
+  readonly requester: Requester
+  readonly expires_ts: number
+  seen_ts: number
+}
+
+const entriesMax = 100_000
+export const seenIntervalMs = 5 * 60_000
+
+export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
+  const { clock, replication, deviceSeen } = deps
+  const hashesOfUser = new Map<string, Set<string>>()
+  const entries = new LRUCache<string, Entry>({
+    max: entriesMax,
+    dispose: ({ requester }, hash) => {
+      const hashes = hashesOfUser.get(requester.user_id)
+      hashes?.delete(hash)
+      if (hashes?.size === 0) hashesOfUser.delete(requester.user_id)
+    },
+  })
+  const loading = new Map<string, Promise<Entry>>()
+  /** Counts what was invalidated: a row read before an invalidation must not be remembered after it. */
+  let generation = 0
+
+  replication.subscribe('invalidations', ({ rows }) => {
+    for (const { cache, key } of rows) {
+      if (cache === 'access_token') {
+        generation++
+        entries.delete(key)
+      } else if (cache === 'user_tokens') {
+        generation++
+        for (const hash of [...(hashesOfUser.get(key) ?? [])]) entries.delete(hash)
+      }
+    }
+  })
+
+  async function load(hash: string): Promise<Entry> {
+    const before = generation
+    const row = await accessTokenByHash(deps.sql, hash)
+    if (!row) throw unknownToken()
+    if (row.deactivated) throw new MatrixError('M_USER_DEACTIVATED', 'This account is deactivated')
+    const expires_ts = row.expires_ts ?? Number.POSITIVE_INFINITY
+    const entry: Entry = {
+      requester: {
+        user_id: row.user_id,
+        device_id: row.device_id,
+        admin: row.admin,
+        guest: row.kind === 'guest',
+        token_hash: hash,
+      },
+      expires_ts,
+      seen_ts: row.last_seen_ts ?? 0,
+    }
+    if (expires_ts > clock.now() && row.supersedes) await deps.confirmRefresh({ token_hash: hash })
+    if (generation === before) {
+      entries.set(hash, entry)
+      const hashes = hashesOfUser.get(row.user_id)
+      if (hashes) hashes.add(hash)
+      else hashesOfUser.set(row.user_id, new Set([hash]))
+    }
+    return entry
+  }
+
+  function admit(entry: Entry, request: RequestInfo): Requester {
+    const now = clock.now()
+    if (entry.expires_ts <= now) {
+      throw new MatrixError('M_UNKNOWN_TOKEN', 'The access token has expired', { extra: { soft_logout: true } })
+    }
+    const { user_id, device_id } = entry.requester
+    if (now - entry.seen_ts >= seenIntervalMs) {
+      entry.seen_ts = now
+      deviceSeen({ user_id, device_id, ip: request.ip, agent: request.userAgent, ts: now })
+    }
+    return entry.requester
+  }
+
+  return (token, request) => {
+    const hash = tokenHash(token)
+    const known = entries.get(hash)
+    if (known) return admit(known, request)
+    if (!isWellFormedToken(token, 'gat')) throw unknownToken()
+    let load_ = loading.get(hash)
+    if (!load_) {
+      load_ = load(hash).finally(() => loading.delete(hash))
+      loading.set(hash, load_)
+    }
+    return load_.then((entry) => admit(entry, request))
+  }
+}
+
+function unknownToken(): MatrixError {
+  return new MatrixError('M_UNKNOWN_TOKEN', 'The access token is not known', { extra: { soft_logout: false } })
+}
