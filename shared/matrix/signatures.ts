@@ -76,14 +76,19 @@ export type KeyLookup = (keyId: string) => KeyObject | undefined
 /** Whether `serverName` signed the object: at least one signature is by a key we know, and all that are hold.
  *  https://spec.matrix.org/v1.19/appendices/#checking-for-a-signature */
 export function verifyJson(object: JsonObject, serverName: string, keys: KeyLookup): boolean {
-  let text: string
-  try {
-    text = signedText(object)
-  } catch (error) {
-    if (error instanceof CanonicalJsonError) return false // nobody can have signed what has no encoding
-    throw error
-  }
-  return verifySignatures(object.signatures, text, serverName, keys)
+  const text = checkedText(object)
+  return text !== undefined && verifySignatures(object.signatures, text, serverName, keys)
+}
+
+/** Whether any signature on the object, whoever it names as signer, is by one of these keys. */
+export function isSignedByAny(object: JsonObject, keys: readonly KeyObject[]): boolean {
+  const text = checkedText(object)
+  if (text === undefined || !isJsonObject(object.signatures)) return false
+  const bytes = Buffer.from(text)
+  return Object.values(object.signatures)
+    .filter(isJsonObject)
+    .flatMap((byKeyId) => Object.entries(byKeyId))
+    .some(([id, signature]) => id.startsWith('ed25519:') && keys.some((key) => verifyText(bytes, signature, key)))
 }
 
 /** As `verifyJson`, where the signed text is at hand. */
@@ -144,6 +149,16 @@ function signingKey(version: string, privateKey: KeyObject): SigningKey {
 function signedText(object: JsonObject): string {
   const { signatures: _signatures, unsigned: _unsigned, ...signed } = object
   return canonicalJsonLoose(signed)
+}
+
+/** Undefined for what has no canonical encoding, so that nobody can have signed it. */
+function checkedText(object: JsonObject): string | undefined {
+  try {
+    return signedText(object)
+  } catch (error) {
+    if (error instanceof CanonicalJsonError) return undefined
+    throw error
+  }
 }
 
 function asBytes(text: string | Buffer): Buffer {
