@@ -37,8 +37,14 @@ const notSettings = /^GANGLION_(?:CONFIG_PATH$|TEST_)/
 
 /** Files in the order given, then the environment; a later one wins key by key, and lists are replaced whole. A folder
  *  stands for its *.yaml and *.yml by name. Throws ConfigError. */
-export function loadConfig(input: { paths: readonly string[]; env: NodeJS.ProcessEnv }): LoadedConfig {
-  const sources: Source[] = input.paths.flatMap(filesOf).map(readSource)
+export function loadConfig(input: {
+  readonly paths: readonly string[]
+  readonly env: NodeJS.ProcessEnv
+  /** Values under all others. */
+  readonly base?: Tree
+}): LoadedConfig {
+  const sources: Source[] = [{ name: 'defaults', values: input.base ?? {} }]
+  sources.push(...input.paths.flatMap(filesOf).map(readSource))
   sources.push(fromEnvironment(input.env))
   return parseConfig(sources)
 }

@@ -1,0 +1,106 @@
+/** The TCP and TLS listeners of one app. They are bound before anything else starts, so that a second server on the same
+ *  ports fails before it touches the first one's data; what arrives early waits for `open`. */
+import { readFileSync } from 'node:fs'
+import { createServer as createHttpServer, type Server } from 'node:http'
+import { createServer as createHttpsServer } from 'node:https'
+import type { AddressInfo } from 'node:net'
+import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
+import type { Config } from '../../shared/config/schema.ts'
+
+export type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>
+
+export interface Listeners {
+  /** Such as `http://127.0.0.1:8008`, in the configuration's order. */
+  readonly addresses: readonly string[]
+  /** From now on requests are answered by `fetch`. */
+  open(fetch: Fetch): void
+  /** Takes no new connections, and ends when the open requests are answered; what is left after `drainMs` is cut. */
+  close(drainMs: number): Promise<void>
+}
+
+/** Longer than proxies keep idle connections to us, so that it is never us who closes one that is about to be used. */
+const keepAliveTimeoutMs = 75_000
+const headersTimeoutMs = 60_000
+
+/** Rejects with a sentence for the operator when a port is taken or a file cannot be read. */
+export async function bindListeners(config: Config): Promise<Listeners> {
+  const opened = Promise.withResolvers<Fetch>()
+  let fetch: Fetch | undefined
+  opened.promise.catch(() => undefined)
+  const answer: Fetch = (request, env) => (fetch ? fetch(request, env) : opened.promise.then((f) => f(request, env)))
+  const servers: Server[] = []
+  const addresses: string[] = []
+  try {
+    for (const listener of config.listeners) {
+      const server = serverFor(listener, answer)
+      servers.push(server)
+      addresses.push(await listen(server, listener))
+    }
+  } catch (error) {
+    for (const server of servers) server.close()
+    throw error
+  }
+  return {
+    addresses,
+    open(given) {
+      fetch = given
+      opened.resolve(given)
+    },
+    async close(drainMs) {
+      opened.reject(new Error('the server closed before it was ready'))
+      const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())))
+      // Connections end after the answer under way.
+      for (const server of servers) server.closeIdleConnections()
+      const idle = setInterval(() => {
+        for (const server of servers) server.closeIdleConnections()
+      }, 50)
+      const cut = setTimeout(() => {
+        for (const server of servers) server.closeAllConnections()
+      }, drainMs)
+      await Promise.all(closed)
+      clearInterval(idle)
+      clearTimeout(cut)
+    },
+  }
+}
+
+type Listener = Config['listeners'][number]
+
+function serverFor(listener: Listener, fetch: Fetch): Server {
+  const { tls_certificate_path: certificate, tls_private_key_path: key } = listener
+  const limits = { keepAliveTimeout: keepAliveTimeoutMs, headersTimeout: headersTimeoutMs }
+  const adapted =
+    certificate !== undefined && key !== undefined
+      ? createAdaptorServer({
+          fetch: fetch as (request: Request, env: unknown) => Response | Promise<Response>,
+          createServer: createHttpsServer,
+          serverOptions: { ...limits, cert: readFileSync(certificate), key: readFileSync(key) },
+        })
+      : createAdaptorServer({
+          fetch: fetch as (request: Request, env: unknown) => Response | Promise<Response>,
+          createServer: createHttpServer,
+          serverOptions: limits,
+        })
+  return adapted as Server
+}
+
+function listen(server: Server, listener: Listener): Promise<string> {
+  const scheme = listener.tls_certificate_path === undefined ? 'http' : 'https'
+  const host = listener.bind.includes(':') ? `[${listener.bind}]` : listener.bind
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const taken = error.code === 'EADDRINUSE'
+      reject(
+        new Error(
+          taken
+            ? `${host}:${listener.port} is taken by another program; set another port in \`listeners\``
+            : `cannot listen on ${host}:${listener.port}: ${error.message}`,
+          { cause: error },
+        ),
+      )
+    })
+    server.listen(listener.port, listener.bind, () => {
+      resolve(`${scheme}://${host}:${(server.address() as AddressInfo).port}`)
+    })
+  })
+}

@@ -1,0 +1,131 @@
+/** All roles in one process, over an embedded PostgreSQL or one of the operator's. */
+import { mkdirSync } from 'node:fs'
+import path from 'node:path'
+import { Hono } from 'hono'
+import { type Clock, systemClock } from '../../shared/clock.ts'
+import type { Config } from '../../shared/config/schema.ts'
+import type { Logger } from '../../shared/logging.ts'
+import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
+import { createInProcessReplication } from '../../shared/replication/in-process.ts'
+import { migrate } from '../../shared/storage/migrate.ts'
+import { connectForReading, connectForWriting, type MainSql } from '../../shared/storage/sql.ts'
+import { createClientRole } from '../client/client-role.ts'
+import { createMain } from '../main/main.ts'
+import { storedPositions } from '../main/persist/committer.ts'
+import { createSyncRole } from '../sync/sync-role.ts'
+import type { EmbeddedPostgres } from './embedded-postgres.ts'
+import { healthRoutes } from './health.ts'
+import { bindListeners } from './listeners.ts'
+import { loadOrMakeSigningKey } from './signing-key.ts'
+
+export interface Monolith {
+  /** Such as `http://127.0.0.1:8008`. */
+  readonly addresses: readonly string[]
+  /** Settles when the server cannot go on; then `close` has still to be called. */
+  readonly failed: Promise<Error>
+  /** Answers what is under way, writes what is waiting, stops what was started. */
+  close(): Promise<void>
+}
+
+export interface MonolithOptions {
+  readonly log: Logger
+  readonly clock?: Clock
+}
+
+const database = 'ganglion'
+/** For commands and background work beside the committer's own connection. */
+const writeConnections = 6
+/** Under the ten seconds that supervisors usually leave before they kill. */
+const drainMs = 8_000
+
+/** Throws an Error with a sentence for the operator when it cannot start; then nothing is left running. */
+export async function createMonolith(config: Config, options: MonolithOptions): Promise<Monolith> {
+  const { log, clock = systemClock } = options
+  const failed = Promise.withResolvers<Error>()
+  /** What to undo, newest first. */
+  const undo: (() => Promise<void>)[] = []
+  const close = async () => {
+    for (const step of undo.splice(0).reverse()) await step()
+  }
+  try {
+    const listeners = await bindListeners(config)
+    let closing: Promise<void> | undefined
+    const closeListeners = () => {
+      closing ??= listeners.close(drainMs)
+      return closing
+    }
+    undo.push(closeListeners)
+    const signingKey = loadOrMakeSigningKey(config)
+
+    const url = config.database.url ?? (await startDatabase(config, undo, failed.resolve))
+    const sql = connectForWriting({ url, connections: writeConnections, applicationName: 'ganglion-main' })
+    undo.push(() => sql.end())
+    const read = connectForReading({
+      url,
+      connections: config.database.connections,
+      applicationName: 'ganglion-handlers',
+    })
+    undo.push(() => read.end())
+    await applyMigrations(sql, log)
+
+    const replication = createInProcessReplication(await storedPositions(sql), clock)
+    const ephemeral = createMemoryEphemeralStore()
+    const main = await createMain({
+      config,
+      sql,
+      replication,
+      ephemeral,
+      clock,
+      signingKey,
+      log,
+      onFatal: failed.resolve,
+    })
+    undo.push(() => main.close())
+
+    const app = new Hono()
+    healthRoutes(app, { sql: read })
+    const deps = { config, sql: read, main: main.commands, replication, ephemeral, clock, log }
+    const client = createClientRole(deps)
+    client.mount(app)
+    const sync = createSyncRole(deps)
+    sync.mount(app)
+    undo.push(async () => {
+      // Long polls are answered at once, so that the listeners have something to wait for that ends.
+      await Promise.all([closeListeners(), sync.close(), client.close()])
+    })
+    listeners.open((request, env) => app.fetch(request, env))
+    return { addresses: listeners.addresses, failed: failed.promise, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+async function startDatabase(
+  config: Config,
+  undo: (() => Promise<void>)[],
+  onEnd: (error: Error) => void,
+): Promise<string> {
+  const { startEmbeddedPostgres } = await import('./embedded-postgres.ts')
+  mkdirSync(config.data_dir, { recursive: true })
+  const server = await startEmbeddedPostgres({ dir: path.join(config.data_dir, 'postgres') })
+  undo.push(() => server.stop())
+  server.ended.then((reason) => onEnd(new Error(`the embedded PostgreSQL ended: ${reason}`)))
+  await ensureDatabase(server)
+  return server.url(database)
+}
+
+/** A first start may have been interrupted between making the cluster and making the database in it. */
+async function ensureDatabase(server: EmbeddedPostgres): Promise<void> {
+  const admin = connectForWriting({ url: server.url('postgres'), connections: 1, applicationName: 'ganglion-setup' })
+  try {
+    const [found] = await admin`select 1 from pg_database where datname = ${database}`
+    if (!found) await admin.unsafe(`create database ${database}`)
+  } finally {
+    await admin.end()
+  }
+}
+
+async function applyMigrations(sql: MainSql, log: Logger): Promise<void> {
+  for (const { name } of await migrate(sql)) log.info({ migration: name }, 'applied a migration')
+}
