@@ -68,7 +68,7 @@ function parseConfig(sources: readonly Source[]): LoadedConfig {
   const result = v.safeParse(Config, merged)
   if (result.success && problems.length === 0) return { config: result.output, warnings }
   for (const issue of result.issues ?? []) problems.push(problemOf(issue, root, origin))
-  throw new ConfigError(problems)
+  throw new ConfigError([...problems, ...warnings.map((warning) => `warning: ${warning}`)])
 }
 
 // ---- reading
@@ -147,6 +147,7 @@ function withoutUnknown(values: Tree, node: SchemaNode, at: string, source: stri
 const secretFile: SchemaNode = {
   kind: 'text',
   description: undefined,
+  expected: undefined,
   secret: false,
   required: false,
   default: undefined,
@@ -241,7 +242,7 @@ export function expectation(node: SchemaNode): string {
     case 'object':
       return 'keys and values'
     case 'text':
-      return node.secret ? 'text that is not empty' : (node.description && `text (${node.description})`) || 'text'
+      return node.expected ?? (node.secret ? 'text that is not empty' : 'text')
   }
 }
 

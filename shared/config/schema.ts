@@ -11,25 +11,34 @@ const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535))
 export const Config = v.object({
   server_name: v.pipe(
     ServerName,
+    v.metadata({ expected: 'a host name such as example.org, with a port if it has one' }),
     v.description('The part of every user id and alias after the colon. It can never be changed.'),
   ),
   public_baseurl: v.optional(
-    v.pipe(text, v.url(), v.description('Where clients reach the server; announced in .well-known.')),
+    v.pipe(
+      text,
+      v.url(),
+      v.metadata({ expected: 'a URL such as https://matrix.example.org' }),
+      v.description('Where clients reach the server; announced in .well-known.'),
+    ),
   ),
   data_dir: v.optional(v.pipe(text, v.description('Folder for keys and the embedded database.')), './data'),
   signing_key_path: v.optional(
     v.pipe(text, v.description('Ed25519 key file; made at the first start. Default: signing.key in data_dir.')),
   ),
   listeners: v.optional(
-    v.array(
-      v.object({
-        port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
-        bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
-        tls_certificate_path: v.optional(
-          v.pipe(text, v.description('PEM certificate chain; with tls_private_key_path this listener speaks TLS.')),
-        ),
-        tls_private_key_path: v.optional(v.pipe(text, v.description('PEM private key.'))),
-      }),
+    v.pipe(
+      v.array(
+        v.object({
+          port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
+          bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
+          tls_certificate_path: v.optional(
+            v.pipe(text, v.description('PEM certificate chain; with tls_private_key_path this listener speaks TLS.')),
+          ),
+          tls_private_key_path: v.optional(v.pipe(text, v.description('PEM private key.'))),
+        }),
+      ),
+      v.description('Where to listen.'),
     ),
     [{ port: 8008 }],
   ),
@@ -116,14 +125,14 @@ export const Config = v.object({
   rate_limits: v.optional(
     v.object({
       enabled: v.optional(v.pipe(bool, v.description('Whether rate limits apply at all.')), true),
-      message: limit('Messages and state sent, by user.', { per_second: 10, burst: 50 }),
-      registration: limit('Registrations, by address.', { per_second: 0.17, burst: 5 }),
-      login: limit('Logins, by address and by account.', { per_second: 0.17, burst: 10 }),
-      joins: limit('Joins and knocks, by user.', { per_second: 0.3, burst: 10 }),
-      invites: limit('Invites, by inviting user.', { per_second: 0.3, burst: 10 }),
-      room_creation: limit('New rooms, by user.', { per_second: 0.1, burst: 10 }),
-      account: limit('Changes of account, profile and devices, by user.', { per_second: 5, burst: 30 }),
-      read: limit('Costly reads, by user.', { per_second: 50, burst: 200 }),
+      message: limit('Messages and state sent, by user', { per_second: 10, burst: 50 }),
+      registration: limit('Registrations, by address', { per_second: 0.17, burst: 5 }),
+      login: limit('Logins, by address and by account', { per_second: 0.17, burst: 10 }),
+      joins: limit('Joins and knocks, by user', { per_second: 0.3, burst: 10 }),
+      invites: limit('Invites, by inviting user', { per_second: 0.3, burst: 10 }),
+      room_creation: limit('New rooms, by user', { per_second: 0.1, burst: 10 }),
+      account: limit('Changes of account, profile and devices, by user', { per_second: 5, burst: 30 }),
+      read: limit('Costly reads, by user', { per_second: 50, burst: 200 }),
     }),
     {},
   ),

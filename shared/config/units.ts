@@ -48,12 +48,12 @@ export function secret(description: string) {
 
 /** A token bucket: `burst` at once, refilled by `per_second`. */
 export function limit(description: string, defaults: { per_second: number; burst: number }) {
-  const positive = v.pipe(v.number(), v.minValue(0))
-  return v.pipe(
-    v.optional(
-      v.object({ per_second: v.optional(positive, defaults.per_second), burst: v.optional(positive, defaults.burst) }),
-      {},
-    ),
-    v.description(description),
+  const positive = (what: string) => v.pipe(v.number(), v.minValue(0), v.description(`${description}: ${what}`))
+  return v.optional(
+    v.object({
+      per_second: v.optional(positive('how many a second in the long run.'), defaults.per_second),
+      burst: v.optional(positive('how many at once.'), defaults.burst),
+    }),
+    {},
   )
 }

@@ -6,6 +6,8 @@ export type Schema = v.GenericSchema<unknown, unknown>
 export interface SchemaNode {
   readonly kind: 'object' | 'array' | 'text' | 'number' | 'integer' | 'boolean' | 'choice' | 'duration' | 'size'
   readonly description: string | undefined
+  /** What a text has to be, in words. */
+  readonly expected: string | undefined
   readonly secret: boolean
   readonly required: boolean
   /** As it would be written in the file. */
@@ -45,6 +47,9 @@ function node(schema: Introspected): SchemaNode {
     description: find('description')?.description,
     minimum: find('min_value')?.requirement as number | undefined,
     maximum: find('max_value')?.requirement as number | undefined,
+    expected: actions.find((action) => action.metadata?.expected !== undefined)?.metadata?.expected as
+      | string
+      | undefined,
     secret: actions.some((action) => action.metadata?.secret === true),
   }
   if (schema.type === 'optional') {
@@ -62,6 +67,7 @@ function node(schema: Introspected): SchemaNode {
   return {
     kind: unit === 'duration' || unit === 'size' ? unit : (base?.kind ?? kindOf(schema, find('integer') !== undefined)),
     description: own.description ?? base?.description,
+    expected: own.expected ?? base?.expected,
     secret: own.secret,
     required: true,
     default: undefined,

@@ -1,0 +1,21 @@
+/** What every command of `ganglion` has. */
+
+export interface Command {
+  readonly help: string
+  /** Returns the exit code. */
+  run(args: readonly string[]): Promise<number> | number
+}
+
+/** The command line is wrong; its message is shown alone. */
+export class UsageError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'UsageError'
+  }
+}
+
+/** For `parseArgs`: where the configuration is. */
+export const configOption = { 'config-path': { type: 'string', short: 'c', multiple: true } } as const
+
+export const configHelp = `  -c, --config-path PATH   a YAML file, or a folder of them; repeatable, the later one wins.
+                           GANGLION_… variables win over all files.`
