@@ -177,6 +177,8 @@ create table push_classes (
   ruleset_hash bytea not null unique
 );
 comment on table push_classes is 'owner: functions/main/commands; retention: while a user has it';
+-- The defaults are code, not data.
+insert into push_classes (class_id, ruleset, ruleset_hash) overriding system value values (0, '', '');
 create table push_rules (
   user_id text collate "C" primary key,
   rules text not null,                    -- JSON of the user's whole `global` ruleset
@@ -252,7 +254,8 @@ comment on table users is 'owner: functions/main/commands; retention: forever (a
 create table profiles (
   user_id text collate "C" primary key,
   display_name text,
-  avatar_url text
+  avatar_url text,
+  fields text not null default '{}'         -- JSON object of all further fields
 );
 comment on table profiles is 'owner: functions/main/commands; retention: as its user';
 create table devices (
