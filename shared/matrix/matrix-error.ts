@@ -33,6 +33,8 @@ export const statusOf = {
   M_DUPLICATE_ANNOTATION: 400,
   M_CANNOT_LEAVE_SERVER_NOTICE_ROOM: 403,
   M_RESOURCE_LIMIT_EXCEEDED: 403,
+  M_PROFILE_TOO_LARGE: 400,
+  M_KEY_TOO_LARGE: 400,
   M_UNAVAILABLE: 503,
 } as const
 export type Errcode = keyof typeof statusOf

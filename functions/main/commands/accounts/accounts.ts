@@ -1,0 +1,28 @@
+/** Wires the account commands; `createMain` takes their handlers. */
+import type { accountCommands } from '../../../../shared/commands/accounts.ts'
+import type { MainClient } from '../../../../shared/commands/registry.ts'
+import { createKeyedQueue } from '../../keyed-queue.ts'
+import { accountHandlers } from './account.ts'
+import type { AccountDeps } from './deps.ts'
+import { deviceHandlers } from './devices.ts'
+import { interactiveAuthHandlers } from './interactive-auth.ts'
+import { createPasswords } from './passwords.ts'
+import { profileHandlers } from './profile.ts'
+import { sessionHandlers } from './sessions.ts'
+
+export function createAccounts(
+  given: Omit<AccountDeps, 'queue' | 'passwords'>,
+): Pick<MainClient, keyof typeof accountCommands> {
+  const deps: AccountDeps = {
+    ...given,
+    queue: createKeyedQueue(),
+    passwords: createPasswords({ rounds: given.config.password.bcrypt_rounds }),
+  }
+  return {
+    ...accountHandlers(deps),
+    ...sessionHandlers(deps),
+    ...deviceHandlers(deps),
+    ...profileHandlers(deps),
+    ...interactiveAuthHandlers(deps),
+  }
+}

@@ -1,0 +1,32 @@
+/** Devices: their names, and when they were last seen. */
+import type { MainClient } from '../../../../shared/commands/registry.ts'
+import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { pgText } from '../../../../shared/storage/sql.ts'
+import type { AccountDeps } from './deps.ts'
+
+const nameCharactersMax = 100
+
+export function deviceHandlers({ sql }: AccountDeps): Pick<MainClient, 'renameDevice' | 'deviceSeen'> {
+  return {
+    async renameDevice({ user_id, device_id, display_name }) {
+      if (display_name.length > nameCharactersMax) {
+        throw new MatrixError('M_TOO_LARGE', `A device's name has ${nameCharactersMax} characters at most`, {
+          status: 400,
+        })
+      }
+      const renamed = await sql`
+        update devices set display_name = ${pgText(display_name)}
+        where user_id = ${user_id} and device_id = ${pgText(device_id)}`
+      if (renamed.count === 0) throw new MatrixError('M_NOT_FOUND', 'There is no such device')
+      return {}
+    },
+    async deviceSeen({ user_id, device_id, ts, ip, agent }) {
+      await sql`
+        update devices set last_seen_ts = ${ts}, last_seen_ip = ${ip ?? null},
+          last_seen_agent = ${agent === undefined ? null : pgText(agent)}
+        where user_id = ${user_id} and device_id = ${pgText(device_id)}
+          and (last_seen_ts is null or last_seen_ts < ${ts})`
+      return {}
+    },
+  }
+}

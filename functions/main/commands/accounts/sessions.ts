@@ -1,0 +1,227 @@
+/** Sessions: a device, its access token and, where the client can refresh, a refresh token. What changes a user's
+ *  sessions runs one at a time a user. */
+import { randomInt } from 'node:crypto'
+import type postgres from 'postgres'
+import { newToken, tokenHash, tokenHashBytes } from '../../../../shared/auth/tokens.ts'
+import type { accountCommands, Session } from '../../../../shared/commands/accounts.ts'
+import type { RequestOf } from '../../../../shared/commands/define.ts'
+import type { MainClient } from '../../../../shared/commands/registry.ts'
+import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
+import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
+import type { Writes } from '../../persist/writes.ts'
+import type { AccountDeps } from './deps.ts'
+
+export type SessionWish = RequestOf<(typeof accountCommands)['login']>['session']
+type Statements = postgres.PendingQuery<postgres.Row[]>[]
+type Invalidations = NonNullable<Writes['invalidations']>
+
+const loginTokenLifetimeMs = 120_000
+const deviceNameCharactersMax = 100
+
+/** Opens a session. A device that was there keeps its name and loses its former tokens. */
+export function openSession(deps: AccountDeps, user_id: UserId, wish: SessionWish): Promise<Session> {
+  return deps.queue.run(user_id, async () => {
+    const now = deps.clock.now()
+    const device_id = wish.device_id ?? newDeviceId()
+    const former = wish.device_id ? await accessTokensOf(deps, user_id, device_id) : []
+    const pair = newPair(deps, user_id, wish.refreshable)
+    const name = wish.initial_device_display_name?.slice(0, deviceNameCharactersMax)
+    await deps.committer.commit({
+      invalidations: forgotten(former),
+      also: (tx) => [
+        ...deleteTokens(tx, former),
+        tx`delete from refresh_tokens where user_id = ${user_id} and device_id = ${pgText(device_id)}`,
+        tx`
+          insert into devices (user_id, device_id, display_name, created_ts, last_seen_ts, last_seen_ip, last_seen_agent)
+          values (${user_id}, ${pgText(device_id)}, ${orNull(name)}, ${now}, ${now}, ${orNull(wish.ip)},
+            ${orNull(wish.agent)})
+          on conflict (user_id, device_id) do update set last_seen_ts = excluded.last_seen_ts,
+            last_seen_ip = excluded.last_seen_ip, last_seen_agent = excluded.last_seen_agent`,
+        ...insertPair(tx, user_id, device_id, pair, false),
+      ],
+    })
+    const { access_token, refresh_token, expires_in_ms } = pair
+    return refresh_token === undefined || expires_in_ms === undefined
+      ? { user_id, device_id, access_token }
+      : { user_id, device_id, access_token, refresh_token, expires_in_ms }
+  })
+}
+
+export function sessionHandlers(
+  deps: AccountDeps,
+): Pick<MainClient, 'createLoginToken' | 'refreshSession' | 'confirmRefresh' | 'deleteDevices'> {
+  const { sql, committer, clock } = deps
+  return {
+    async createLoginToken({ user_id }) {
+      const login_token = newToken('glt', user_id)
+      await committer.commit({
+        also: (tx) => [
+          tx`insert into login_tokens (token_hash, user_id, expires_ts)
+            values (${hashBytes(login_token)}, ${user_id}, ${clock.now() + loginTokenLifetimeMs})`,
+        ],
+      })
+      return { login_token, expires_in_ms: loginTokenLifetimeMs }
+    },
+
+    async refreshSession({ refresh_token }) {
+      const hash = hashBytes(refresh_token)
+      const [owner] = await sql<{ user_id: UserId }[]>`select user_id from refresh_tokens where token_hash = ${hash}`
+      if (!owner) throw unknownRefreshToken()
+      return deps.queue.run(owner.user_id, () => refresh(deps, owner.user_id, hash))
+    },
+
+    async confirmRefresh({ token_hash }) {
+      const hash = tokenHashBytes(token_hash)
+      const [held] = await sql<{ user_id: UserId; device_id: DeviceId }[]>`
+        select user_id, device_id from access_tokens where token_hash = ${hash} and supersedes`
+      if (!held) return {}
+      const { user_id, device_id } = held
+      return deps.queue.run(user_id, async () => {
+        const tokens = await accessTokensOf(deps, user_id, device_id)
+        // A refresh that came in between has settled it, or has ended this token.
+        if (!tokens.some((token) => token.supersedes && token.token_hash.equals(hash))) return {}
+        const ended = tokens.filter((token) => !token.token_hash.equals(hash))
+        await committer.commit({
+          invalidations: forgotten(ended),
+          also: (tx) => [
+            ...deleteTokens(tx, ended),
+            tx`update access_tokens set supersedes = false where token_hash = ${hash}`,
+            tx`delete from refresh_tokens
+              where user_id = ${user_id} and device_id = ${pgText(device_id)} and successor_hash is not null`,
+          ],
+        })
+        return {}
+      })
+    },
+
+    deleteDevices({ user_id, device_ids }) {
+      return deps.queue.run(user_id, async () => {
+        await committer.commit(endDevices(user_id, device_ids))
+        return {}
+      })
+    },
+  }
+}
+
+/** A client that lost the answer asks again with the same token: the pair it never saw ends, and the token gives another
+ *  one. A token without a successor shows that its own pair has arrived, so the pair before that ends. */
+async function refresh(deps: AccountDeps, user_id: UserId, hash: Buffer) {
+  const { sql, committer, clock } = deps
+  const [row] = await sql<
+    { device_id: DeviceId; expires_ts: number | null; successor_hash: Buffer | null; deactivated: boolean }[]
+  >`
+    select r.device_id, r.expires_ts, r.successor_hash, u.deactivated
+    from refresh_tokens r join users u using (user_id) where r.token_hash = ${hash}`
+  if (!row || row.deactivated || (row.expires_ts !== null && row.expires_ts <= clock.now())) {
+    throw unknownRefreshToken()
+  }
+  const { device_id, successor_hash: lost } = row
+  const tokens = await accessTokensOf(deps, user_id, device_id)
+  const ownArrived = tokens.some((token) => token.supersedes)
+  const ended = lost
+    ? tokens.filter((token) => token.supersedes)
+    : tokens.filter((token) => ownArrived && !token.supersedes)
+  const pair = newPair(deps, user_id, true)
+  const { access_token, refresh_token, expires_in_ms } = pair
+  if (refresh_token === undefined || expires_in_ms === undefined) throw new Error('a pair has a refresh token')
+  await committer.commit({
+    invalidations: forgotten(ended),
+    also: (tx) => [
+      ...deleteTokens(tx, ended),
+      lost
+        ? tx`delete from refresh_tokens where token_hash = ${lost}`
+        : tx`delete from refresh_tokens
+            where user_id = ${user_id} and device_id = ${pgText(device_id)} and successor_hash = ${hash}`,
+      tx`update access_tokens set supersedes = false where user_id = ${user_id} and device_id = ${pgText(device_id)}`,
+      ...insertPair(tx, user_id, device_id, pair, true),
+      tx`update refresh_tokens set successor_hash = ${hashBytes(refresh_token)} where token_hash = ${hash}`,
+    ],
+  })
+  return { access_token, refresh_token, expires_in_ms }
+}
+
+/** Takes devices and their tokens away; absent `device_ids`: all of the user's but `keep`. */
+export function endDevices(user_id: UserId, device_ids?: readonly DeviceId[], keep?: DeviceId): Writes {
+  const ids = device_ids?.map(pgText)
+  if (ids?.length === 0) return {}
+  const kept = keep === undefined ? '' : pgText(keep)
+  return {
+    invalidations: [{ cache: 'user_tokens', key: user_id }],
+    also: (tx) =>
+      (['access_tokens', 'refresh_tokens', 'devices'] as const).map((table) =>
+        ids
+          ? tx`delete from ${tx(table)} where user_id = ${user_id} and device_id in ${tx(ids)}`
+          : tx`delete from ${tx(table)} where user_id = ${user_id} and device_id <> ${kept}`,
+      ),
+  }
+}
+
+interface Pair {
+  readonly access_token: string
+  readonly expires_ts?: number
+  readonly expires_in_ms?: number
+  readonly refresh_token?: string
+  readonly refresh_expires_ts?: number
+}
+
+function newPair({ config, clock }: AccountDeps, user_id: UserId, refreshable: boolean): Pair {
+  const access_token = newToken('gat', user_id)
+  if (!refreshable) return { access_token }
+  const now = clock.now()
+  const { access_token_lifetime: expires_in_ms, refresh_token_lifetime } = config.sessions
+  return {
+    access_token,
+    expires_ts: now + expires_in_ms,
+    expires_in_ms,
+    refresh_token: newToken('grt', user_id),
+    ...(refresh_token_lifetime === undefined ? {} : { refresh_expires_ts: now + refresh_token_lifetime }),
+  }
+}
+
+function insertPair(tx: WriteTx, user_id: UserId, device_id: DeviceId, pair: Pair, supersedes: boolean): Statements {
+  const device = pgText(device_id)
+  const access = tx`insert into access_tokens (token_hash, user_id, device_id, expires_ts, supersedes)
+    values (${hashBytes(pair.access_token)}, ${user_id}, ${device}, ${pair.expires_ts ?? null}, ${supersedes})`
+  if (pair.refresh_token === undefined) return [access]
+  return [
+    access,
+    tx`insert into refresh_tokens (token_hash, user_id, device_id, expires_ts)
+      values (${hashBytes(pair.refresh_token)}, ${user_id}, ${device}, ${pair.refresh_expires_ts ?? null})`,
+  ]
+}
+
+interface HeldToken {
+  readonly token_hash: Buffer
+  readonly supersedes: boolean
+}
+
+async function accessTokensOf({ sql }: AccountDeps, user_id: UserId, device_id: DeviceId): Promise<HeldToken[]> {
+  return sql<HeldToken[]>`
+    select token_hash, supersedes from access_tokens where user_id = ${user_id} and device_id = ${pgText(device_id)}`
+}
+
+function deleteTokens(tx: WriteTx, tokens: readonly HeldToken[]): Statements {
+  return tokens.map((token) => tx`delete from access_tokens where token_hash = ${token.token_hash}`)
+}
+
+function forgotten(tokens: readonly HeldToken[]): Invalidations {
+  return tokens.map((token) => ({ cache: 'access_token', key: token.token_hash.toString('base64url') }))
+}
+
+function hashBytes(token: string): Buffer {
+  return tokenHashBytes(tokenHash(token))
+}
+
+/** Ten capital letters, as clients and people know device ids. */
+function newDeviceId(): DeviceId {
+  return Array.from({ length: 10 }, () => String.fromCharCode(65 + randomInt(26))).join('') as DeviceId
+}
+
+function orNull(text: string | undefined): string | null {
+  return text === undefined ? null : pgText(text)
+}
+
+function unknownRefreshToken(): MatrixError {
+  return new MatrixError('M_UNKNOWN_TOKEN', 'The refresh token is not known', { extra: { soft_logout: false } })
+}
