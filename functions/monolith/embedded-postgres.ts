@@ -1,7 +1,17 @@
 /** PostgreSQL as a child of this process, in the data folder and on a Unix socket alone. It outlives a killed parent: the
  *  next start finds it by its pid file and takes it over. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { accessSync, chownSync, constants, existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs'
+import {
+  accessSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { arch, platform, userInfo } from 'node:os'
 import path from 'node:path'
@@ -118,9 +128,12 @@ function runningPostmaster(cluster: string): Postmaster | undefined {
   // Lines: pid, data folder, start time, port, socket folder, …
   const [pidLine, folder, , , socketFolder] = readFileSync(file, 'utf8').split('\n')
   const pid = Number(pidLine)
-  if (!Number.isSafeInteger(pid) || pid <= 1 || !isAlive(pid)) return undefined
-  if (folder !== cluster || !socketFolder || !isPostgres(pid)) return undefined
-  return { pid, socketFolder }
+  const plausible = Number.isSafeInteger(pid) && pid > 1 && folder === cluster && socketFolder !== undefined
+  const serves = plausible && isAlive(pid) && servesCluster(pid, cluster)
+  if (serves === true && socketFolder) return { pid, socketFolder }
+  // PostgreSQL would take whoever has that number now for its predecessor, and refuse to start.
+  if (serves === false) rmSync(file)
+  return undefined
 }
 
 async function adopt(found: Postmaster, cluster: string): Promise<EmbeddedPostgres> {
@@ -142,14 +155,15 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** A pid file may outlive a reboot, and its number belong to another program. Where that cannot be told, PostgreSQL itself
- *  refuses a cluster in use. */
-function isPostgres(pid: number): boolean {
-  if (platform() !== 'linux') return true
+/** A pid file may outlive a reboot or a container, and its number belong to another program. */
+function servesCluster(pid: number, cluster: string): boolean | 'unknown' {
+  if (platform() !== 'linux') return 'unknown'
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0]?.endsWith('postgres') ?? false
-  } catch {
-    return false // gone meanwhile
+    const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    return path.basename(args[0] ?? '').startsWith('postgres') && args.includes(cluster)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false
+    return 'unknown'
   }
 }
 

@@ -1,6 +1,4 @@
 /** All roles in one process, over an embedded PostgreSQL or one of the operator's. */
-import { mkdirSync } from 'node:fs'
-import path from 'node:path'
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
@@ -13,7 +11,7 @@ import { createClientRole } from '../client/client-role.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
 import { createSyncRole } from '../sync/sync-role.ts'
-import type { EmbeddedPostgres } from './embedded-postgres.ts'
+import { openDatabase } from './database.ts'
 import { healthRoutes } from './health.ts'
 import { bindListeners } from './listeners.ts'
 import { loadOrMakeSigningKey } from './signing-key.ts'
@@ -32,11 +30,10 @@ export interface MonolithOptions {
   readonly clock?: Clock
 }
 
-const database = 'ganglion'
 /** For commands and background work beside the committer's own connection. */
 const writeConnections = 6
 /** Under the ten seconds that supervisors usually leave before they kill. */
-const drainMs = 8_000
+const drainMs = 5_000
 
 /** Throws an Error with a sentence for the operator when it cannot start; then nothing is left running. */
 export async function createMonolith(config: Config, options: MonolithOptions): Promise<Monolith> {
@@ -57,7 +54,9 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(closeListeners)
     const signingKey = loadOrMakeSigningKey(config)
 
-    const url = config.database.url ?? (await startDatabase(config, undo, failed.resolve))
+    const { url, ended, stop } = await openDatabase(config)
+    undo.push(stop)
+    ended?.then((reason) => failed.resolve(new Error(`the embedded PostgreSQL ended: ${reason}`)))
     const sql = connectForWriting({ url, connections: writeConnections, applicationName: 'ganglion-main' })
     undo.push(() => sql.end())
     const read = connectForReading({
@@ -98,31 +97,6 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
   } catch (error) {
     await close()
     throw error
-  }
-}
-
-async function startDatabase(
-  config: Config,
-  undo: (() => Promise<void>)[],
-  onEnd: (error: Error) => void,
-): Promise<string> {
-  const { startEmbeddedPostgres } = await import('./embedded-postgres.ts')
-  mkdirSync(config.data_dir, { recursive: true })
-  const server = await startEmbeddedPostgres({ dir: path.join(config.data_dir, 'postgres') })
-  undo.push(() => server.stop())
-  server.ended.then((reason) => onEnd(new Error(`the embedded PostgreSQL ended: ${reason}`)))
-  await ensureDatabase(server)
-  return server.url(database)
-}
-
-/** A first start may have been interrupted between making the cluster and making the database in it. */
-async function ensureDatabase(server: EmbeddedPostgres): Promise<void> {
-  const admin = connectForWriting({ url: server.url('postgres'), connections: 1, applicationName: 'ganglion-setup' })
-  try {
-    const [found] = await admin`select 1 from pg_database where datname = ${database}`
-    if (!found) await admin.unsafe(`create database ${database}`)
-  } finally {
-    await admin.end()
   }
 }
 

@@ -53,6 +53,13 @@ export const Config = v.object({
         v.pipe(v.number(), v.integer(), v.minValue(2), v.description('Connections for reading.')),
         8,
       ),
+      fsync: v.optional(
+        v.pipe(
+          bool,
+          v.description('Embedded PostgreSQL only. Off: faster, and a crash of the machine loses data. For tests.'),
+        ),
+        true,
+      ),
     }),
     {},
   ),

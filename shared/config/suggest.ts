@@ -7,7 +7,7 @@ export function nearest(written: string, candidates: Iterable<string>): string |
     const distance = editDistance(written, candidate)
     if (!best || distance < best.distance) best = { candidate, distance }
   }
-  return best && best.distance <= Math.max(2, Math.floor(written.length / 3)) ? best.candidate : undefined
+  return best && best.distance <= Math.max(1, Math.floor(written.length / 3)) ? best.candidate : undefined
 }
 
 /** Levenshtein's. */

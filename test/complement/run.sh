@@ -1,0 +1,20 @@
+#!/bin/bash
+# Runs Complement's client-server tests against this checkout, where the runner and its compiled tests are there.
+#   test/complement/run.sh                     all of package csapi, compared with passing.tsv
+#   test/complement/run.sh --run TestLogin     further arguments go to the runner
+set -eu
+here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
+runner=${COMPLEMENT_RUNNER:-$here/../../../shared/complement/run}
+tests=${COMPLEMENT_TESTS:-${XDG_CACHE_HOME:-$HOME/.cache}/complement-tests}
+if [ ! -x "$runner" ]; then
+  echo "Complement not run: there is no runner at $runner (COMPLEMENT_RUNNER names another)"
+  exit 2
+fi
+if [ ! -x "$tests/csapi.test" ]; then
+  echo "Complement not run: there are no compiled tests in $tests (COMPLEMENT_TESTS names another folder)"
+  exit 2
+fi
+expected=()
+if [ $# -eq 0 ]; then expected=(--expected "$here/passing.tsv" --retry 1); fi
+exec "$runner" --launcher "$here/start.sh" --tests "$tests" --packages csapi \
+  --results "${COMPLEMENT_RESULTS:-$here/../../node_modules/.cache/complement-results}" "${expected[@]}" "$@"
