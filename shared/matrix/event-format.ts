@@ -58,7 +58,9 @@ export function buildEvent(rules: EventRules, draft: EventDraft, serverName: Ser
   const end = `${state_key === undefined ? '' : `,"state_key":${field('state_key', state_key)}`},"type":${field('type', type)}}`
 
   const opaque =
-    rules.eventIdFormat === 'given' ? opaqueEventId(authEvents + content + rest + room + end, serverName) : ''
+    rules.eventIdFormat === 'given'
+      ? opaqueEventId(authEvents + content + depth + rest + topRedacts + room + end, serverName)
+      : ''
   const givenId = opaque === '' ? '' : `,"event_id":${field('event_id', opaque)}`
 
   const contentHash = sha256Base64(
@@ -219,9 +221,10 @@ function formatError(rules: EventRules, wire: JsonObject): string | undefined {
   }
   if (typeof sender !== 'string' || !/^@[^:]*:.+$/s.test(sender)) return 'sender is not a user id'
   if (!fitsBytes(sender, limits.fieldBytes)) return 'sender is too long'
-  // A create event that has a room_id where it should not is for authorisation rule 1.2 to refuse.
-  if (!(rules.roomIdIsCreateHash && isCreate(wire) && room_id === undefined)) {
-    if (typeof room_id !== 'string' || !room_id.startsWith('!') || room_id.length < 2) return 'room_id is not a room id'
+  if (rules.roomIdIsCreateHash && isCreate(wire)) {
+    if (room_id !== undefined) return 'a create event has no room_id'
+  } else {
+    if (typeof room_id !== 'string' || !/^!./s.test(room_id)) return 'room_id is not a room id'
     if (!fitsBytes(room_id, limits.fieldBytes)) return 'room_id is too long'
   }
   if (!isJsonObject(content)) return 'content is not an object'
