@@ -3,7 +3,7 @@ import type { EventId, RoomId } from '../matrix/ids.ts'
 import type { StreamPosition } from '../streams/define.ts'
 import { eventBody } from '../timeline/client-json.ts'
 import type { TimelineEvent } from '../timeline/timeline-event.ts'
-import { fromPgText, type ReadSql } from './sql.ts'
+import { fromPgText, pgText, type ReadSql } from './sql.ts'
 
 /** A room as tables and as clients name it. */
 export interface RoomRef {
@@ -30,7 +30,8 @@ export interface StoredEvent {
   readonly event_nid: number
   readonly event_id: EventId
   readonly room_nid: number
-  readonly position: StreamPosition
+  /** null: in no timeline, yet part of a state (the state that a join from afar brings along). */
+  readonly position: StreamPosition | null
   readonly type: string
   readonly state_key: string | null
   readonly sender: TimelineEvent['sender']
@@ -68,6 +69,89 @@ export async function timelineBetween(
   return timelineEvents(sql, rows, room.room_id)
 }
 
+/** The part of an event filter that the database can check. */
+export interface TimelineConditions {
+  /** `*` stands for any run of characters. */
+  readonly types?: readonly string[] | undefined
+  readonly not_types?: readonly string[] | undefined
+  readonly senders?: readonly string[] | undefined
+  readonly not_senders?: readonly string[] | undefined
+  /** With a child by one of these users. */
+  readonly related_by_senders?: readonly string[] | undefined
+  /** With a child of one of these types; with `related_by_senders`, one child must be both. */
+  readonly related_by_rel_types?: readonly string[] | undefined
+}
+
+export interface ScannedEvents {
+  readonly events: TimelineEvent[]
+  /** What was not looked at: as much of the range as is left; undefined: nothing. */
+  readonly rest: TimelineRange | undefined
+}
+
+/** As `timelineBetween`, with the events that meet the conditions; looks at no more than `scanMax` events. */
+export async function timelineMeeting(
+  sql: ReadSql,
+  room: RoomRef,
+  range: TimelineRange,
+  limit: number,
+  direction: Direction,
+  conditions: TimelineConditions,
+  scanMax: number,
+): Promise<ScannedEvents> {
+  const order = direction === 'f' ? sql`e.position` : sql`e.position desc`
+  const [edge] = await sql<{ position: number }[]>`
+    select e.position from events e
+    where e.room_nid = ${room.room_nid} and e.position > ${range.after} and e.position <= ${range.upTo}
+    order by ${order} offset ${scanMax} limit 1`
+  const scanned = !edge
+    ? range
+    : direction === 'f'
+      ? { after: range.after, upTo: edge.position - 1 }
+      : { after: edge.position, upTo: range.upTo }
+  const rows = await sql<StoredEvent[]>`
+    select ${eventColumns(sql)} from events e
+    where e.room_nid = ${room.room_nid} and e.position > ${scanned.after} and e.position <= ${scanned.upTo}
+      ${meeting(sql, conditions)}
+    order by ${order} limit ${limit}`
+  const events = await timelineEvents(sql, rows, room.room_id)
+  const last = events.length === limit ? events.at(-1)?.position : undefined
+  if (last === undefined && !edge) return { events, rest: undefined }
+  const rest =
+    direction === 'f'
+      ? { after: last ?? scanned.upTo, upTo: range.upTo }
+      : { after: range.after, upTo: last === undefined ? scanned.after : last - 1 }
+  return { events, rest }
+}
+
+function meeting(sql: ReadSql, conditions: TimelineConditions) {
+  const { types, not_types, senders, not_senders, related_by_senders, related_by_rel_types } = conditions
+  const texts = (list: readonly string[]) => sql.array(list.map(pgText), 25)
+  const patterns = (list: readonly string[]) =>
+    texts(list.map((type) => type.replaceAll(/[\\%_]/g, '\\$&').replaceAll('*', '%')))
+  const related = related_by_senders || related_by_rel_types
+  return sql`
+    ${types ? sql`and e.type like any(${patterns(types)}::text[])` : sql``}
+    ${not_types?.length ? sql`and not e.type like any(${patterns(not_types)}::text[])` : sql``}
+    ${senders ? sql`and e.sender = any(${texts(senders)}::text[])` : sql``}
+    ${not_senders?.length ? sql`and e.sender <> all(${texts(not_senders)}::text[])` : sql``}
+    ${
+      related
+        ? sql`and exists (select from events c where c.relates_to = e.event_id and c.room_nid = e.room_nid
+            and c.position is not null
+            ${related_by_senders ? sql`and c.sender = any(${texts(related_by_senders)}::text[])` : sql``}
+            ${related_by_rel_types ? sql`and c.rel_type = any(${texts(related_by_rel_types)}::text[])` : sql``})`
+        : sql``
+    }`
+}
+
+/** Root of the state after the newest event at `position` or before; undefined: there is none. */
+export async function stateRootAt(sql: ReadSql, room: RoomRef, position: number): Promise<number | undefined> {
+  const [row] = await sql<{ state_root: number }[]>`
+    select state_root from events where room_nid = ${room.room_nid} and position <= ${position}
+    order by position desc limit 1`
+  return row?.state_root
+}
+
 /** Events of any room by id, in no order; unknown ones, outliers, rejected and soft-failed events are left out. */
 export async function eventsByIds(sql: ReadSql, ids: readonly string[]): Promise<TimelineEvent[]> {
   if (ids.length === 0) return []
@@ -77,13 +161,12 @@ export async function eventsByIds(sql: ReadSql, ids: readonly string[]): Promise
   return timelineEvents(sql, rows)
 }
 
-/** The same by the compact surrogates. */
-export async function eventsByNids(sql: ReadSql, nids: readonly number[]): Promise<TimelineEvent[]> {
+/** Events of one room by their surrogates, in no order: also those that are part of a state but in no timeline. */
+export async function eventsByNids(sql: ReadSql, room: RoomRef, nids: readonly number[]): Promise<TimelineEvent[]> {
   if (nids.length === 0) return []
-  const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`select ${eventColumns(sql)}, r.room_id
-    from events e join rooms r using (room_nid)
-    where e.event_nid = any(${sql.array([...nids], 20)}::bigint[]) and e.position is not null`
-  return timelineEvents(sql, rows)
+  const rows = await sql<StoredEvent[]>`select ${eventColumns(sql)} from events e
+    where e.event_nid = any(${sql.array([...nids], 20)}::bigint[]) and e.room_nid = ${room.room_nid}`
+  return timelineEvents(sql, rows, room.room_id)
 }
 
 /** Rows as events, in the order given. State events that replaced another and redacted events need one more query, for
@@ -137,7 +220,7 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
 function placed(row: StoredEvent, room_id: RoomId): Mutable<TimelineEvent> {
   const event: Mutable<TimelineEvent> = {
-    position: row.position,
+    position: row.position ?? (0 as StreamPosition),
     event_nid: row.event_nid,
     event_id: row.event_id,
     room_nid: row.room_nid,

@@ -23,6 +23,7 @@ create table rooms (
   created_ts bigint not null,
   published boolean not null default false
 );
+create index rooms_published on rooms (room_nid) where published;
 comment on table rooms is 'owner: functions/main/persist; retention: until the room is purged';
 
 -- What changes with every event of a room; HOT updates only (no index but the key).
