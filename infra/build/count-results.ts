@@ -1,0 +1,37 @@
+/** Adds vitest's report (a JSON file) to lines of the form "N passed, N failed, N skipped", and prints the sum as such a line. */
+import { existsSync, readFileSync } from 'node:fs'
+
+interface Counts {
+  readonly passed: number
+  readonly failed: number
+  readonly skipped: number
+}
+
+interface VitestReport {
+  readonly numPassedTests: number
+  readonly numFailedTests: number
+  readonly numFailedTestSuites: number
+  readonly numPendingTests: number
+  readonly numTodoTests: number
+}
+
+const [report = '', ...lines] = process.argv.slice(2)
+
+function ofVitest(file: string): Counts {
+  // No report: the run broke down before it could write one.
+  if (!existsSync(file)) return { passed: 0, failed: 1, skipped: 0 }
+  const counts = JSON.parse(readFileSync(file, 'utf8')) as VitestReport
+  // A file that does not load fails as a suite and has no tests.
+  const failed = Math.max(counts.numFailedTests, Math.min(counts.numFailedTestSuites, 1))
+  return { passed: counts.numPassedTests, failed, skipped: counts.numPendingTests + counts.numTodoTests }
+}
+
+function ofLine(line: string): Counts {
+  const [, passed, failed, skipped] = /^(\d+) passed, (\d+) failed, (\d+) skipped$/.exec(line) ?? []
+  if (passed === undefined) throw new Error(`not a line of counts: ${line}`)
+  return { passed: Number(passed), failed: Number(failed), skipped: Number(skipped) }
+}
+
+const all = [ofVitest(report), ...lines.map(ofLine)]
+const sum = (key: keyof Counts) => all.reduce((total, counts) => total + counts[key], 0)
+process.stdout.write(`${sum('passed')} passed, ${sum('failed')} failed, ${sum('skipped')} skipped\n`)

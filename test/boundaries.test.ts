@@ -1,0 +1,116 @@
+/** Holds the import directions: who may see whom. docs/architecture.md has the table in words. */
+import { readdirSync, readFileSync } from 'node:fs'
+import path from 'node:path'
+import { describe, expect, test } from 'vitest'
+
+const root = path.resolve(import.meta.dirname, '..')
+
+interface SourceFile {
+  /** From the project's root, with forward slashes. */
+  readonly file: string
+  readonly imports: readonly { readonly specifier: string; readonly file: string | undefined }[]
+}
+
+const importLine =
+  /(?:^|\n)\s*(?:import|export)\s[^'"\n;]*?(?:\{[^}]*\}[^'"\n;]*?)?from\s*['"]([^'"]+)['"]|\bimport\(\s*['"]([^'"]+)['"]|(?:^|\n)import\s+['"]([^'"]+)['"]/g
+
+function sourceFiles(folder: string): SourceFile[] {
+  return readdirSync(path.join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts'))
+    .map((name) => {
+      const file = path.posix.join(folder, name.replaceAll(path.sep, '/'))
+      const text = readFileSync(path.join(root, file), 'utf8')
+      const imports = [...text.matchAll(importLine)].map((match) => {
+        const specifier = match[1] ?? match[2] ?? match[3] ?? ''
+        return {
+          specifier,
+          file: specifier.startsWith('.') ? path.posix.join(path.posix.dirname(file), specifier) : undefined,
+        }
+      })
+      return { file, imports }
+    })
+}
+
+const files = ['shared', 'functions', 'infra', 'test'].flatMap(sourceFiles)
+const isTest = (file: string) => file.endsWith('.test.ts')
+
+/** What the files of a folder may import of the project; tests may use the helpers in test/support beside that. */
+function allowed(file: string): (imported: string) => boolean {
+  const within =
+    (...folders: string[]) =>
+    (imported: string) =>
+      folders.some((folder) => imported.startsWith(`${folder}/`))
+  if (isTest(file) && file.startsWith('shared/')) return within('shared', 'test/support')
+  if (isTest(file) && file.startsWith('functions/')) {
+    return within(file.split('/').slice(0, 2).join('/'), 'shared', 'test/support')
+  }
+  if (file.startsWith('shared/matrix/')) return within('shared/matrix')
+  if (file.startsWith('shared/core/')) return within('shared/core', 'shared/matrix')
+  if (file.startsWith('shared/')) return within('shared')
+  if (file.startsWith('functions/monolith/')) return within('functions', 'shared')
+  if (file.startsWith('functions/')) return within(file.split('/').slice(0, 2).join('/'), 'shared')
+  return (imported) => !imported.startsWith('../')
+}
+
+describe('import directions', () => {
+  test('there is something to check', () => expect(files.length).toBeGreaterThan(50))
+
+  test('every import goes where its folder may', () => {
+    const broken = files.flatMap(({ file, imports }) =>
+      imports.filter((i) => i.file !== undefined && !allowed(file)(i.file)).map((i) => `${file} imports ${i.file}`),
+    )
+    expect(broken).toEqual([])
+  })
+
+  test('infra and test are imported by nobody else', () => {
+    const broken = files.flatMap(({ file, imports }) =>
+      imports
+        .filter(
+          (i) =>
+            i.file !== undefined &&
+            /^(?:infra|test)\//.test(i.file) &&
+            !/^(?:infra|test)\//.test(file) &&
+            !isTest(file),
+        )
+        .map((i) => `${file} imports ${i.file}`),
+    )
+    expect(broken).toEqual([])
+  })
+
+  test('the vocabulary and the rules are pure: no I/O, no clock, no randomness', () => {
+    // Hashes and signatures are functions of their input.
+    const pure = new Set(['node:crypto', 'node:assert', 'node:assert/strict', 'valibot', 're2js', 'lru-cache'])
+    const impure = files
+      .filter(({ file }) => /^shared\/(?:matrix|core)\//.test(file) && !isTest(file))
+      .flatMap(({ file, imports }) =>
+        imports
+          .filter((i) => i.file === undefined && !pure.has(i.specifier))
+          .map((i) => `${file} imports ${i.specifier}`),
+      )
+    expect(impure).toEqual([])
+    const clock = files
+      .filter(({ file }) => file.startsWith('shared/core/') && !isTest(file))
+      .filter(({ file }) =>
+        /\bDate\.now\(|\bMath\.random\(|\bnew Date\(\)/.test(readFileSync(path.join(root, file), 'utf8')),
+      )
+      .map(({ file }) => file)
+    expect(clock).toEqual([])
+  })
+
+  test('only main writes: nobody else has a handle that can', () => {
+    const writers = files
+      .filter(({ file }) => /^functions\/(?!main\/|monolith\/)/.test(file) && !isTest(file))
+      .filter(({ file }) =>
+        /\b(?:connectForWriting|MainSql|WriteTx)\b/.test(readFileSync(path.join(root, file), 'utf8')),
+      )
+      .map(({ file }) => file)
+    expect(writers).toEqual([])
+  })
+
+  test('no file is a barrel', () => {
+    const barrels = files
+      .filter(({ file }) => /^export \* from/m.test(readFileSync(path.join(root, file), 'utf8')))
+      .map(({ file }) => file)
+    expect(barrels).toEqual([])
+  })
+})
