@@ -60,6 +60,8 @@ export const roomCommands = {
       target: UserId,
       action: v.picklist(['join', 'invite', 'leave', 'kick', 'ban', 'unban', 'knock']),
       reason: v.optional(v.string()),
+      /** The sender is a guest. */
+      guest: v.optional(v.boolean()),
       /** Further content of the member event, such as a client's own keys on join. */
       content: v.optional(Content),
     }),

@@ -1,0 +1,22 @@
+/** What the commands on rooms are given. */
+import type { Clock } from '../../../../shared/clock.ts'
+import type { Config } from '../../../../shared/config/schema.ts'
+import type { ServerName } from '../../../../shared/matrix/ids.ts'
+import type { MainSql } from '../../../../shared/storage/sql.ts'
+import type { Nids } from '../../persist/nids.ts'
+import type { Committer } from '../../persist/writes.ts'
+import type { RoomEngine } from '../../rooms/engine.ts'
+import type { Transactions } from '../../rooms/transactions.ts'
+import type { UpgradeCarryOver } from './carry-over.ts'
+
+export interface RoomCommandDeps {
+  readonly sql: MainSql
+  readonly clock: Clock
+  readonly config: Pick<Config, 'rooms'>
+  readonly serverName: ServerName
+  readonly committer: Committer
+  readonly nids: Nids
+  readonly engine: RoomEngine
+  readonly transactions: Transactions
+  readonly carryOver: UpgradeCarryOver
+}

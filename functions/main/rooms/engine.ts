@@ -1,0 +1,244 @@
+/** The room engine: one task at a time a room, all rooms side by side. A task builds events on the room in memory and hands
+ *  its writes over; the next task goes on without waiting for the commit, so sends that come together share one.
+ *  When a commit fails, the copy in memory is dropped, and what was built on it is tried again on the stored room. */
+import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { type Committer, joinWrites, type Writes } from '../persist/writes.ts'
+import { type AppendDeps, type Appended, appendEvent, type Draft } from './append.ts'
+import { ensureLoaded, loadRoom } from './load-room.ts'
+import { membershipOf, type Room, statePdu } from './room.ts'
+import { createRoomQueues, type StalledTask } from './room-queues.ts'
+import { createWarmRooms } from './warm-rooms.ts'
+
+export interface RoomEngineDeps extends AppendDeps {
+  readonly committer: Committer
+  /** Budget for rooms in memory, in bytes. */
+  readonly warmRoomsBytes: number
+  /** A task that holds a room longer is given up on. */
+  readonly taskDeadlineMs?: number
+  readonly onStall: (stalled: StalledTask) => void
+}
+
+/** What a task sees: a room that nobody else changes meanwhile. */
+export interface RoomTask {
+  readonly room: Room
+  append(draft: Draft): Promise<Appended>
+  /** Writes that are to join the commit beside those of the appended events. */
+  write(writes: Writes): void
+}
+
+export interface PreparedRoom extends RoomTask {
+  /** What was appended and written, for a commit. */
+  writes(): Writes
+  /** To be called when that is stored: the room is warm from then on. */
+  adopted(): void
+}
+
+export interface RoomEngine {
+  readonly deps: RoomEngineDeps
+  /** Runs the task and resolves with its result once what it appended is stored. Throws M_NOT_FOUND for a room that this
+   *  server does not know. The task may run again if the room's copy in memory turned out to be lost. */
+  run<T>(room_id: RoomId, holder: string, task: (task: RoomTask) => Promise<T>): Promise<T>
+  /** As `run`, but resolves with undefined where the room is not known. */
+  tryRun<T>(room_id: RoomId, holder: string, task: (task: RoomTask) => Promise<T>): Promise<T | undefined>
+  /** A room that does not exist yet: the first event appended must be its create event. */
+  prepare(room: Room): PreparedRoom
+  /** Stores a prepared room, all in one commit. */
+  createPrepared(prepared: PreparedRoom): Promise<void>
+  /** Appends events one after the other, in one commit. */
+  sendMany(room_id: RoomId, drafts: readonly Draft[]): Promise<EventId[]>
+  /** Sends the member events that a new profile makes in every room the user is joined to. */
+  memberProfileChanged(
+    user_id: UserId,
+    profile: { readonly displayname?: string | undefined; readonly avatar_url?: string | undefined },
+  ): Promise<void>
+  readonly stats: { readonly warmRooms: number; readonly warmBytes: number; readonly busyRooms: number }
+  /** Waits for what is under way. */
+  close(): Promise<void>
+}
+
+/** The copy in memory that a task built on is no longer the room. */
+class RecycledError extends Error {}
+
+const attemptsMax = 3
+const defaultDeadlineMs = 30_000
+/** Rooms of one user that take a new profile at the same time. */
+const profileFanOut = 16
+
+export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
+  const { sql, committer } = deps
+  const warm = createWarmRooms({ bytesMax: deps.warmRoomsBytes, load: (room_id) => loadRoom(sql, room_id) })
+  const queues = createRoomQueues({
+    clock: deps.clock,
+    deadlineMs: deps.taskDeadlineMs ?? defaultDeadlineMs,
+    onStall(stalled) {
+      warm.recycleById(stalled.room_id)
+      deps.onStall(stalled)
+    },
+  })
+  const inFlight = new Set<Promise<unknown>>()
+
+  function taskOn(room: Room): { task: RoomTask; parts: Writes[]; event_nids: number[]; changed: () => boolean } {
+    const parts: Writes[] = []
+    const event_nids: number[] = []
+    let changed = false
+    const task: RoomTask = {
+      room,
+      async append(draft) {
+        if (room.stale) throw new RecycledError()
+        const appended = await appendEvent(deps, room, draft)
+        changed = true
+        parts.push(appended.writes)
+        event_nids.push(appended.event_nid)
+        return appended
+      },
+      write(writes) {
+        parts.push(writes)
+      },
+    }
+    return { task, parts, event_nids, changed: () => changed }
+  }
+
+  /** Hands the writes over; the promise rejects after the room's copy is out of the way. */
+  function commit(room: Room, parts: readonly Writes[], event_nids: readonly number[]): Promise<void> {
+    const [only] = parts
+    room.commits++
+    return committer.commit(parts.length === 1 && only ? only : joinWrites(...parts)).then(
+      () => warm.commitEnded(room),
+      (error: unknown) => {
+        // It fell with the write before it: on the stored room it may well stand.
+        const onLostGround = room.stale
+        warm.recycle(room)
+        deps.authChains.forget(event_nids)
+        warm.commitEnded(room)
+        throw onLostGround && !(error instanceof MatrixError) ? new RecycledError() : error
+      },
+    )
+  }
+
+  /** One attempt: what it returns is not stored before `stored` resolves. */
+  async function attempt<T>(
+    room_id: RoomId,
+    task: (task: RoomTask) => Promise<T>,
+  ): Promise<{ result: T; stored: Promise<void> } | undefined> {
+    const room = await warm.acquire(room_id)
+    if (!room) return undefined
+    const { task: context, parts, event_nids, changed } = taskOn(room)
+    try {
+      const result = await task(context)
+      if (room.stale) throw new RecycledError()
+      return { result, stored: parts.length > 0 ? commit(room, parts, event_nids) : Promise.resolve() }
+    } catch (error) {
+      // Half of what it wanted is in memory, and none of it in the database.
+      if (changed()) {
+        warm.recycle(room)
+        deps.authChains.forget(event_nids)
+      }
+      throw error
+    } finally {
+      warm.release(room)
+    }
+  }
+
+  async function tryRun<T>(
+    room_id: RoomId,
+    holder: string,
+    task: (task: RoomTask) => Promise<T>,
+  ): Promise<{ result: T } | undefined> {
+    for (let attempts = 1; ; attempts++) {
+      let outcome: { result: T; stored: Promise<void> } | undefined
+      try {
+        outcome = await queues.run(room_id, holder, () => attempt(room_id, task))
+        await outcome?.stored
+      } catch (error) {
+        if (!(error instanceof RecycledError)) throw error
+        if (attempts === attemptsMax) {
+          throw new MatrixError('M_UNAVAILABLE', 'The room could not be written', { extra: { retry_after_ms: 1000 } })
+        }
+        continue
+      }
+      return outcome && { result: outcome.result }
+    }
+  }
+
+  function tracked<T>(promise: Promise<T>): Promise<T> {
+    inFlight.add(promise)
+    const forget = () => inFlight.delete(promise)
+    promise.then(forget, forget)
+    return promise
+  }
+
+  function prepare(room: Room): PreparedRoom {
+    const { task, parts } = taskOn(room)
+    return { ...task, writes: () => joinWrites(...parts), adopted: () => warm.adopt(room) }
+  }
+
+  const engine: RoomEngine = {
+    deps,
+    run: (room_id, holder, task) =>
+      tracked(
+        tryRun(room_id, holder, task).then((outcome) => {
+          if (!outcome) throw new MatrixError('M_NOT_FOUND', 'This server does not know the room')
+          return outcome.result
+        }),
+      ),
+    tryRun: (room_id, holder, task) => tracked(tryRun(room_id, holder, task).then((outcome) => outcome?.result)),
+    prepare,
+    async createPrepared(prepared) {
+      await tracked(committer.commit(prepared.writes()))
+      prepared.adopted()
+    },
+    sendMany: (room_id, drafts) =>
+      engine.run(room_id, 'sendMany', async (task) => {
+        const ids: EventId[] = []
+        for (const draft of drafts) ids.push((await task.append(draft)).pdu.event_id)
+        return ids
+      }),
+    async memberProfileChanged(user_id, profile) {
+      const rooms = await sql<{ room_id: RoomId }[]>`
+        select r.room_id from memberships m join rooms r using (room_nid)
+        where m.user_id = ${user_id} and m.membership = 'join' order by m.position desc`
+      const update = async (room_id: RoomId) => {
+        await engine.run(room_id, 'memberProfileChanged', async ({ room, append }) => {
+          if (membershipOf(room, user_id) !== 'join') return
+          await ensureLoaded(sql, room, [['m.room.member', user_id]])
+          const {
+            displayname: _name,
+            avatar_url: _avatar,
+            ...kept
+          } = statePdu(room, 'm.room.member', user_id)?.content ?? {}
+          // Who let the user in is no longer asked once they are in, and the reason was for the join.
+          const { join_authorised_via_users_server: _authorised, reason: _reason, ...content } = kept
+          if (profile.displayname !== undefined) content.displayname = profile.displayname
+          if (profile.avatar_url !== undefined) content.avatar_url = profile.avatar_url
+          await append({ type: 'm.room.member', state_key: user_id, sender: user_id, content })
+        })
+      }
+      const waiting = rooms.map((row) => row.room_id).reverse()
+      const worker = async () => {
+        for (let room_id = waiting.pop(); room_id !== undefined; room_id = waiting.pop()) {
+          // A room that refuses (frozen by its power levels, say) keeps the old profile and stops nobody else.
+          await update(room_id).catch((error: unknown) => {
+            if (!(error instanceof MatrixError)) throw error
+          })
+        }
+      }
+      await Promise.all(Array.from({ length: Math.min(profileFanOut, waiting.length) }, worker))
+    },
+    stats: {
+      get warmRooms() {
+        return warm.size
+      },
+      get warmBytes() {
+        return warm.bytes
+      },
+      get busyRooms() {
+        return queues.active
+      },
+    },
+    async close() {
+      while (inFlight.size > 0) await Promise.allSettled(inFlight)
+    },
+  }
+  return engine
+}

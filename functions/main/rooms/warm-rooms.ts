@@ -1,0 +1,116 @@
+/** The rooms in memory, least recently used first, within a budget of bytes. A room in use is never evicted. */
+import type { RoomId } from '../../../shared/matrix/ids.ts'
+import { type Room, roomBytes } from './room.ts'
+
+/** The estimate is renewed after so many uses: it costs a walk over the state. */
+const usesPerEstimate = 64
+
+export interface WarmRooms {
+  /** The room, held until `release`; loaded if need be. undefined: unknown here. Only one caller at a time a room. */
+  acquire(room_id: RoomId): Promise<Room | undefined>
+  /** Takes a room that was made in memory. */
+  adopt(room: Room): void
+  release(room: Room): void
+  /** `room.commits` was raised when the commit was handed over; this lowers it. */
+  commitEnded(room: Room): void
+  /** The copy is no longer the room: who comes next loads it anew, once the commits of this copy are decided. */
+  recycle(room: Room): void
+  recycleById(room_id: RoomId): void
+  readonly size: number
+  readonly bytes: number
+}
+
+interface Held {
+  readonly room: Room
+  bytes: number
+  uses: number
+}
+
+export function createWarmRooms(deps: {
+  readonly bytesMax: number
+  readonly load: (room_id: RoomId) => Promise<Room | undefined>
+}): WarmRooms {
+  const { bytesMax, load } = deps
+  const rooms = new Map<RoomId, Held>()
+  /** Recycled copies that still have commits in flight, and who waits for them. */
+  const leaving = new Map<Room, (() => void)[]>()
+  let bytes = 0
+
+  function drop(held: Held): void {
+    if (rooms.get(held.room.room_id) !== held) return
+    rooms.delete(held.room.room_id)
+    bytes -= held.bytes
+  }
+  function hold(room: Room): Held {
+    const held = { room, bytes: roomBytes(room), uses: 0 }
+    rooms.set(room.room_id, held)
+    bytes += held.bytes
+    return held
+  }
+  function evict(): void {
+    if (bytes <= bytesMax) return
+    for (const held of rooms.values()) {
+      if (held.room.tasks > 0 || held.room.commits > 0) continue
+      drop(held)
+      if (bytes <= bytesMax) return
+    }
+  }
+  async function settled(room_id: RoomId): Promise<void> {
+    for (const [room, waiting] of leaving) {
+      if (room.room_id === room_id) await new Promise<void>((resolve) => waiting.push(resolve))
+    }
+  }
+  function recycle(room: Room): void {
+    room.stale = true
+    const held = rooms.get(room.room_id)
+    if (held?.room === room) drop(held)
+    if (room.commits > 0 && !leaving.has(room)) leaving.set(room, [])
+  }
+
+  return {
+    async acquire(room_id) {
+      let held = rooms.get(room_id)
+      if (held) {
+        rooms.delete(room_id)
+        rooms.set(room_id, held)
+      } else {
+        await settled(room_id)
+        const room = await load(room_id)
+        if (!room) return undefined
+        held = hold(room)
+      }
+      held.room.tasks++
+      if (++held.uses % usesPerEstimate === 0) {
+        bytes -= held.bytes
+        held.bytes = roomBytes(held.room)
+        bytes += held.bytes
+      }
+      evict()
+      return held.room
+    },
+    adopt(room) {
+      hold(room)
+      evict()
+    },
+    release(room) {
+      room.tasks--
+    },
+    commitEnded(room) {
+      if (--room.commits > 0) return
+      const waiting = leaving.get(room)
+      leaving.delete(room)
+      for (const resume of waiting ?? []) resume()
+    },
+    recycle,
+    recycleById(room_id) {
+      const held = rooms.get(room_id)
+      if (held) recycle(held.room)
+    },
+    get size() {
+      return rooms.size
+    },
+    get bytes() {
+      return bytes
+    },
+  }
+}
