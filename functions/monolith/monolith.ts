@@ -2,6 +2,7 @@
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import { clientAddressBehind } from '../../shared/http/request-info.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
@@ -11,6 +12,7 @@ import { createClientRole } from '../client/client-role.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
 import { createSyncRole } from '../sync/sync-role.ts'
+import { withAccessLog } from './access-log.ts'
 import { openDatabase } from './database.ts'
 import { healthRoutes } from './health.ts'
 import { bindListeners } from './listeners.ts'
@@ -92,7 +94,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       await Promise.all([closeListeners(), sync.close(), client.close()])
     })
-    listeners.open((request, env) => app.fetch(request, env))
+    const clientAddress = clientAddressBehind(config.trusted_proxies)
+    listeners.open(withAccessLog((request, env) => app.fetch(request, env), { log, clientAddress }))
     return { addresses: listeners.addresses, failed: failed.promise, close }
   } catch (error) {
     await close()
