@@ -1,0 +1,147 @@
+/** The committer's own connection: it fences earlier ones, sends a batch in one flight, and after a lost connection finds
+ *  out whether the batch in flight was committed. */
+import assert from 'node:assert/strict'
+import postgres from 'postgres'
+import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
+import { committedStreams, type EncodedBatch } from './commit-batch.ts'
+import type { Writes } from './writes.ts'
+
+/** The streams' positions in the order of `committedStreams`. */
+export type Positions = readonly number[]
+
+/** Another process took over this writer's name: nothing can be written here any more. */
+export class FencedError extends Error {
+  constructor() {
+    super('another process has taken over as the writer')
+    this.name = 'FencedError'
+  }
+}
+
+/** True where Postgres refused the statement and so rolled the batch back; false where its fate is unknown. */
+export function isRefused(error: unknown): error is postgres.PostgresError {
+  return (
+    error instanceof postgres.PostgresError &&
+    error.severity_local !== 'FATAL' &&
+    error.severity_local !== 'PANIC' &&
+    !/^(?:57P|08)/.test(error.code)
+  )
+}
+
+export interface CommitConnection {
+  /** The last batch that this writer committed, under whichever connection, and the positions after it. */
+  readonly lastBatch: number
+  readonly lastPositions: Positions
+  /** What the streams stood at when the connection was made. */
+  readonly positions: Positions
+  send(batchNumber: number, encoded: EncodedBatch, batch: readonly Writes[]): Promise<Positions>
+  release(): void
+}
+
+interface CommitterRow {
+  epoch: number
+  batch: number
+  positions: string
+}
+
+/** Raises the writer's epoch. That waits for a commit of an earlier connection that is still under way, and makes one
+ *  that arrives later fail; so what is read after it stays true. The first connection of an owner takes over from whom it
+ *  finds; a later one (`again`) throws FencedError when the owner was replaced meanwhile. */
+export async function openCommitConnection(
+  sql: MainSql,
+  { writer, owner, again }: { writer: string; owner: string; again: boolean },
+): Promise<CommitConnection> {
+  // A client of its own: of a pool's, postgres.js leaves queries of a reserved connection unanswered when that is lost.
+  let lose: (error: Error) => void = () => {}
+  const lost = new Promise<never>((_, reject) => {
+    lose = reject
+  })
+  lost.catch(() => undefined)
+  const own = postgres({
+    ...(sql.options as unknown as postgres.Options<Record<string, postgres.PostgresType>>),
+    max: 1,
+    idle_timeout: 0,
+    max_lifetime: null,
+    connect_timeout: 5,
+    onclose: () => lose(Object.assign(new Error('the connection was closed'), { code: 'CONNECTION_CLOSED' })),
+  })
+  const release = () => void own.end({ timeout: 0 })
+  try {
+    // Without fetch_types, postgres.js never answers a reserve that has to connect first.
+    await own`select 1`
+    const reserved = (await own.reserve()) as unknown as postgres.ReservedSql<{ bigint: number }>
+    const opened = await Promise.race([open(reserved, { writer, owner, again }), lost])
+    return {
+      ...opened.found,
+      send: (batchNumber, encoded, batch) => {
+        const sent = send(reserved as unknown as WriteTx, [writer, opened.epoch, batchNumber], encoded, batch)
+        return Promise.race([sent, lost])
+      },
+      release,
+    }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
+
+async function open(
+  reserved: postgres.ReservedSql<{ bigint: number }>,
+  { writer, owner, again }: { writer: string; owner: string; again: boolean },
+) {
+  const [row] = again
+    ? await reserved<CommitterRow[]>`
+        update committers set epoch = epoch + 1 where name = ${writer} and owner = ${owner}
+        returning epoch, batch, positions::text as positions`
+    : await reserved<CommitterRow[]>`
+        insert into committers as c (name, owner) values (${writer}, ${owner})
+        on conflict (name) do update set epoch = c.epoch + 1, owner = excluded.owner
+        returning epoch, batch, positions::text as positions`
+  if (!row) throw new FencedError()
+  const stored = await reserved<{ name: string; position: number }[]>`select name, position from streams`
+  const positionOf = new Map(stored.map(({ name, position }) => [name, position]))
+  return {
+    epoch: row.epoch,
+    found: {
+      lastBatch: row.batch,
+      lastPositions: parsePositions(row.positions),
+      positions: committedStreams.map((name) => positionOf.get(name) ?? 0),
+    },
+  }
+}
+
+function parsePositions(literal: string | null): Positions {
+  return (literal ?? '').slice(1, -1).split(',').map(Number)
+}
+
+async function send(
+  tx: WriteTx,
+  [writer, epoch, batchNumber]: [string, number, number],
+  { counts, parameters: p }: EncodedBatch,
+  batch: readonly Writes[],
+): Promise<Positions> {
+  const commitBatch = tx<{ positions: string }[]>`
+    select commit_batch(${writer}, ${epoch}, ${batchNumber}, ${`{${counts.join(',')}}`}::text::bigint[],
+      ${p[0]!}::text::bigint[], ${p[1]!}::text::text[], ${p[2]!}::text::bigint[], ${p[3]!}::text::integer[],
+      ${p[4]!}::text::bigint[], ${p[5]!}::text::text[], ${p[6]!}::text::text[], ${p[7]!}::text::text[],
+      ${p[8]!}::text::bigint[], ${p[9]!}::text, ${p[10]!}::text, ${p[11]!}::text::bigint[],
+      ${p[12]!}::text::bigint[], ${p[13]!}::text::text[], ${p[14]!}::text::text[], ${p[15]!}::text::text[],
+      ${p[16]!}::text::text[], ${p[17]!}::text::smallint[], ${p[18]!}::text::smallint[], ${p[19]!}::text::text[],
+      ${p[20]!}::text::text[], ${p[21]!}::text::bigint[], ${p[22]!}::text::text[], ${p[23]!}::text::bigint[],
+      ${p[24]!}::text::bigint[], ${p[25]!}::text::text[], ${p[26]!}::text::text[], ${p[27]!}::text,
+      ${p[28]!}::bigint,
+      ${p[29] ?? null}::text::jsonb)::text as positions`
+  const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
+  if (further.length === 0) {
+    const [row] = await commitBatch
+    assert(row, 'commit_batch returns the positions')
+    return parsePositions(row.positions)
+  }
+  // Sent without waiting in between. After an error in one of them, Postgres refuses the rest and `commit` rolls back.
+  const results = await Promise.allSettled([tx.unsafe('begin'), commitBatch, ...further, tx.unsafe('commit')])
+  const failed = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown)
+  // A lost connection weighs more than what was refused before it: the batch's fate is then to be looked up.
+  if (failed.length > 0) throw failed.find((error) => !isRefused(error)) ?? failed[0]
+  const [row] = await commitBatch
+  assert(row, 'commit_batch returns the positions')
+  return parsePositions(row.positions)
+}
