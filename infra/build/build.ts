@@ -1,11 +1,13 @@
-/** `npm run build`: one bundle a role in dist/, with source maps. Native packages stay outside: bcrypt's and PostgreSQL's
+/** `npm run build [-- --outdir DIR]`: one bundle a role in dist/, with source maps. Native packages stay outside: bcrypt's and PostgreSQL's
  *  binaries are found in node_modules at run time. */
 import { cpSync, existsSync, readdirSync, rmSync, statSync } from 'node:fs'
 import path from 'node:path'
+import { parseArgs } from 'node:util'
 import { build } from 'esbuild'
 
 const root = path.resolve(import.meta.dirname, '../..')
-const dist = path.join(root, 'dist')
+const { values } = parseArgs({ options: { outdir: { type: 'string', default: 'dist' } } })
+const dist = path.resolve(root, values.outdir)
 
 /** Roles that run alone have an `entry.ts`; the monolith and the command line are always there. */
 function entryPoints(): Record<string, string> {
