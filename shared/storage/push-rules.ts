@@ -10,14 +10,19 @@ import { fromPgText, type ReadSql } from './sql.ts'
 /** The class of everybody without rules of their own. */
 export const defaultClass = 0
 
+/** What clients see as `m.push_rules`. */
+export async function pushRulesFor(sql: ReadSql, user_id: UserId): Promise<{ global: PushRuleset }> {
+  return { global: await rulesetFor(sql, user_id) }
+}
+
 /** The user's whole ruleset, server-default rules included. */
-export async function pushRulesFor(sql: ReadSql, user_id: UserId): Promise<PushRuleset> {
+export async function rulesetFor(sql: ReadSql, user_id: UserId): Promise<PushRuleset> {
   const [row] = await sql<{ rules: string }[]>`select rules from push_rules where user_id = ${user_id}`
   return row ? rulesetOf(row.rules, user_id) : defaultRules(user_id)
 }
 
 /** The same for many users, in one query. */
-export async function pushRulesOf(sql: ReadSql, user_ids: readonly UserId[]): Promise<Map<UserId, PushRuleset>> {
+export async function rulesetsFor(sql: ReadSql, user_ids: readonly UserId[]): Promise<Map<UserId, PushRuleset>> {
   const rulesets = new Map<UserId, PushRuleset>(user_ids.map((user_id) => [user_id, defaultRules(user_id)]))
   if (user_ids.length === 0) return rulesets
   const rows = await sql<{ user_id: UserId; rules: string }[]>`
@@ -28,7 +33,7 @@ export async function pushRulesOf(sql: ReadSql, user_ids: readonly UserId[]): Pr
 
 /** Content of the account data event `m.push_rules`, as JSON text. */
 export async function pushRulesContent(sql: ReadSql, user_id: UserId): Promise<string> {
-  return JSON.stringify({ global: await pushRulesFor(sql, user_id) })
+  return JSON.stringify(await pushRulesFor(sql, user_id))
 }
 
 /** The class whose push deviations hold for the user. */

@@ -1,0 +1,87 @@
+/** Changes of push rules: read, changed by the core, and written whole, together with the class that the rules put the
+ *  user in and with the account data that tells the user's clients. */
+import { createHash } from 'node:crypto'
+import type { pushRuleCommands } from '../../../shared/commands/push-rules.ts'
+import type { MainClient } from '../../../shared/commands/registry.ts'
+import {
+  withActions,
+  withEnabled,
+  withoutRule,
+  withRoomRulesCopied,
+  withRule,
+} from '../../../shared/core/push/edit-ruleset.ts'
+import { type ClassRule, classRules } from '../../../shared/core/push/push-class.ts'
+import type { PushRuleset } from '../../../shared/core/push/ruleset.ts'
+import { canonicalJsonLoose } from '../../../shared/matrix/canonical-json.ts'
+import type { UserId } from '../../../shared/matrix/ids.ts'
+import type { JsonValue } from '../../../shared/matrix/json-value.ts'
+import { defaultClass, rulesetFor } from '../../../shared/storage/push-rules.ts'
+import { type MainSql, pgText } from '../../../shared/storage/sql.ts'
+import type { KeyedQueue } from '../keyed-queue.ts'
+import type { Committer } from '../persist/writes.ts'
+import { defaultClassRules, type PushClasses } from '../rooms/push-classes.ts'
+
+export interface PushRuleDeps {
+  readonly sql: MainSql
+  readonly committer: Committer
+  readonly queue: KeyedQueue
+  readonly classes: PushClasses
+}
+
+export function pushRuleHandlers(deps: PushRuleDeps): Pick<MainClient, keyof typeof pushRuleCommands> {
+  const { sql, committer, queue, classes } = deps
+
+  /** One change at a time a user: each starts from what the one before it left. */
+  function change(user_id: UserId, edit: (ruleset: PushRuleset) => PushRuleset): Promise<Record<string, never>> {
+    return queue.run(`push rules of ${user_id}`, async () => {
+      const before = await rulesetFor(sql, user_id)
+      const after = edit(before)
+      if (after !== before) await store(user_id, after)
+      return {}
+    })
+  }
+
+  async function store(user_id: UserId, ruleset: PushRuleset): Promise<void> {
+    const rules = classRules(ruleset, user_id)
+    const class_id = await classOf(sql, rules)
+    const json = JSON.stringify(ruleset)
+    await committer.commit({
+      account_data: [{ user_id, room_nid: 0, type: 'm.push_rules', content: `{"global":${json}}` }],
+      invalidations: [{ cache: 'push_rules', key: user_id }],
+      also: (tx) => [
+        tx`insert into push_rules (user_id, rules, class_id) values (${user_id}, ${pgText(json)}, ${class_id})
+          on conflict (user_id) do update set rules = excluded.rules, class_id = excluded.class_id`,
+      ],
+    })
+    classes.set(user_id, class_id, rules)
+  }
+
+  return {
+    putPushRule: ({ user_id, ...definition }) => change(user_id, (ruleset) => withRule(ruleset, definition)),
+    deletePushRule: ({ user_id, ...name }) => change(user_id, (ruleset) => withoutRule(ruleset, name)),
+    setPushRuleEnabled: ({ user_id, enabled, ...name }) =>
+      change(user_id, (ruleset) => withEnabled(ruleset, name, enabled)),
+    setPushRuleActions: ({ user_id, actions, ...name }) =>
+      change(user_id, (ruleset) => withActions(ruleset, name, actions)),
+    copyRoomPushRules: ({ user_id, ...rooms }) => change(user_id, (ruleset) => withRoomRulesCopied(ruleset, rooms)),
+  }
+}
+
+const defaultClassText = textOf(defaultClassRules)
+
+/** The class with these rules, made if it is the first of its kind. */
+async function classOf(sql: MainSql, rules: readonly ClassRule[]): Promise<number> {
+  const text = textOf(rules)
+  if (text === defaultClassText) return defaultClass
+  const hash = createHash('sha256').update(text).digest()
+  const [row] = await sql<{ class_id: number }[]>`
+    insert into push_classes (ruleset, ruleset_hash) values (${pgText(text)}, ${hash})
+    on conflict (ruleset_hash) do update set ruleset_hash = excluded.ruleset_hash
+    returning class_id`
+  if (!row) throw new Error('a push class was neither found nor made')
+  return row.class_id
+}
+
+function textOf(rules: readonly ClassRule[]): string {
+  return canonicalJsonLoose(rules as unknown as JsonValue)
+}
