@@ -129,6 +129,8 @@ async function call(
     if (token !== undefined) {
       const found = context.authenticate(token, request)
       user = found instanceof Promise ? await found : found
+      // For the access log, which sees the request from outside.
+      if (c.env) (c.env as { user_id?: string }).user_id = user.user_id
       if (user.guest && route.auth === 'user') {
         throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
       }
