@@ -1,10 +1,12 @@
 /** Commands on rooms: main's room engine runs them, one at a time a room. */
 import * as v from 'valibot'
 import { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../matrix/ids.ts'
+import { isJsonObject, type JsonObject } from '../matrix/json-value.ts'
 import { defineCommand } from './define.ts'
 
-/** JSON object as parsed from a client's body; canonical-JSON rules are checked by the room engine by room version. */
-export const Content = v.record(v.string(), v.unknown())
+/** JSON object as parsed from a client's body; canonical-JSON rules are checked by the room engine by room version. It is
+ *  passed on as it is: keys such as `constructor` are content like any other. */
+export const Content = v.custom<JsonObject>(isJsonObject, 'expected an object')
 const sender = { user_id: UserId, device_id: v.optional(DeviceId) }
 /** Client transaction: one effect however often it is sent, by user, device and key. */
 const transaction = { txn_id: v.optional(v.string()) }

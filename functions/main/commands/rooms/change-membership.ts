@@ -112,7 +112,7 @@ async function checkGuest(deps: RoomCommandDeps, room: Room): Promise<void> {
 function extraContent({ action, content }: Request): JsonObject {
   if (action === 'invite' && content?.is_direct === true) return { is_direct: true }
   if (action !== 'join') return {}
-  const extra = { ...content } as JsonObject
+  const extra: JsonObject = { ...content }
   for (const key of reserved) delete extra[key]
   return extra
 }

@@ -156,7 +156,7 @@ function mayPublish(deps: RoomCommandDeps): boolean {
 }
 
 function creationContent(rules: RoomRules, request: Request, powerfulInvitees: readonly UserId[]): JsonObject {
-  const { creator: _creator, room_version: _version, ...content } = (request.creation_content ?? {}) as JsonObject
+  const { creator: _creator, room_version: _version, ...content } = request.creation_content ?? {}
   if (rules.creatorsHaveInfinitePower) {
     const additional = checkedCreators(content.additional_creators)
     const all = new Set([...additional, ...powerfulInvitees])
@@ -212,7 +212,7 @@ function powerLevels(
     kick: 50,
     redact: 50,
     invite: preset.invite,
-    ...((override ?? {}) as JsonObject),
+    ...override,
   }
 }
 
@@ -224,7 +224,7 @@ function laterState(
 ): (Draft & { state_key: string })[] {
   const by = request.user_id
   const initial = (request.initial_state ?? []).map((event) =>
-    state(by, event.type, event.content as JsonObject, event.state_key ?? ''),
+    state(by, event.type, event.content, event.state_key ?? ''),
   )
   const sets = (type: string) => initial.some((draft) => draft.type === type && draft.state_key === '')
   const drafts: (Draft & { state_key: string })[] = []

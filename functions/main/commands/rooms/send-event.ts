@@ -65,7 +65,7 @@ function isJoin(draft: Draft): boolean {
 
 async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Promise<Draft> {
   const { type, state_key, user_id: sender } = request
-  let content = request.content as JsonObject
+  let content = request.content
   await checkContent(deps.sql, room, { type, state_key, sender, content })
   let { redacts } = request
   if (type === 'm.room.redaction' && state_key === undefined) {

@@ -1,0 +1,39 @@
+/** Writing to rooms: creation, membership, events, aliases. */
+import { createRoom, upgradeRoom } from './creation.ts'
+import { deleteAlias, getAlias, getRoomAliases, getRoomVisibility, putAlias, putRoomVisibility } from './directory.ts'
+import {
+  banUser,
+  forgetRoom,
+  inviteUser,
+  joinRoom,
+  joinRoomById,
+  kickUser,
+  knockRoom,
+  leaveRoom,
+  unbanUser,
+} from './membership.ts'
+import { putState, putStateWithKey, redactEvent, sendMessage } from './send.ts'
+
+export const roomRoutes = [
+  createRoom,
+  upgradeRoom,
+  sendMessage,
+  putState,
+  putStateWithKey,
+  redactEvent,
+  joinRoom,
+  joinRoomById,
+  knockRoom,
+  leaveRoom,
+  inviteUser,
+  kickUser,
+  banUser,
+  unbanUser,
+  forgetRoom,
+  getAlias,
+  putAlias,
+  deleteAlias,
+  getRoomAliases,
+  getRoomVisibility,
+  putRoomVisibility,
+] as const
