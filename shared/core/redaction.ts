@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions */
 import { canonicalJsonFor } from '../matrix/canonical-json.ts'
 import type { JsonObject } from '../matrix/json-value.ts'
+import { parseJsonLossless } from '../matrix/lossless-json.ts'
 import type { Pdu } from '../matrix/pdu.ts'
 import { redactContent, redactPdu } from '../matrix/redaction.ts'
 import { domainOf } from '../matrix/user-id.ts'
@@ -15,8 +16,9 @@ export function redactStored(
   rules: RoomRules,
   stored: { readonly type: string; readonly envelope: string; readonly content: string },
 ): { envelope: string; content: string } {
-  const content = JSON.parse(stored.content) as JsonObject
-  const { content: _content, ...envelope } = redactPdu(rules, JSON.parse(stored.envelope) as JsonObject)
+  const parse = rules.strictCanonicalJson ? JSON.parse : parseJsonLossless
+  const content = parse(stored.content) as JsonObject
+  const { content: _content, ...envelope } = redactPdu(rules, parse(stored.envelope) as JsonObject)
   return {
     envelope: canonicalJsonFor(rules, envelope),
     content: canonicalJsonFor(rules, redactContent(rules, stored.type, content)),

@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/appendices/#canonical-json */
 import type { JsonObject, JsonValue } from './json-value.ts'
 import { limits } from './limits.ts'
+import { isRawJson } from './lossless-json.ts'
 
 /** The value has no canonical encoding: a float, an integer beyond ±(2^53-1), a lone surrogate, or too deep a nesting. */
 export class CanonicalJsonError extends Error {
@@ -70,6 +71,12 @@ function inOrder(value: JsonValue, checkNumber: (value: number) => void, depth: 
       }
       let before: string | undefined
       for (const key of Object.keys(value)) {
+        if (key === 'rawJSON' && isRawJson(value)) {
+          // Raw because it is a float, or an integer that is not safe: what the strict encoding has no place for.
+          if (checkNumber === strictNumber) throw new CanonicalJsonError(`not a canonical integer: ${value.rawJSON}`)
+          checkNumber(Number(value.rawJSON))
+          return true
+        }
         checkString(key)
         if (before !== undefined && compareCodePoints(before, key) > 0) ordered = false
         before = key
@@ -84,7 +91,7 @@ function inOrder(value: JsonValue, checkNumber: (value: number) => void, depth: 
 
 /** Writes a checked value. */
 function write(value: JsonValue): string {
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  if (typeof value !== 'object' || value === null || isRawJson(value)) return JSON.stringify(value)
   if (Array.isArray(value)) {
     let text = '['
     for (let i = 0; i < value.length; i++) text += i === 0 ? write(value[i]!) : `,${write(value[i]!)}`

@@ -7,6 +7,7 @@ import { referenceHashOf, sha256Base64 } from './hashes.ts'
 import type { EventId, RoomId, ServerName, UserId } from './ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from './json-value.ts'
 import { fitsBytes, limits } from './limits.ts'
+import { isRawJson, withPlainNumbers } from './lossless-json.ts'
 import { MatrixError } from './matrix-error.ts'
 import type { Pdu } from './pdu.ts'
 import { losesAllContent, redactContent } from './redaction.ts'
@@ -119,7 +120,8 @@ export function parsePdu(rules: EventRules, wire: unknown): StoredEvent | Invali
   if (!fitsBytes(eventId, limits.fieldBytes)) return { error: 'event_id is too long' }
   const isHashCreate = rules.roomIdIsCreateHash && isCreate(rest)
   const roomId = isHashCreate ? roomIdOfCreate(eventId) : (wire.room_id as RoomId)
-  return { pdu: pduOf(rules, eventId, roomId, rest, contentValue as JsonObject), content, envelope }
+  const plainContent = (rules.strictCanonicalJson ? contentValue! : withPlainNumbers(contentValue!)) as JsonObject
+  return { pdu: pduOf(rules, eventId, roomId, rest, plainContent), content, envelope }
 }
 
 /** The core's form of an event that is stored. */
@@ -228,7 +230,7 @@ function formatError(rules: EventRules, wire: JsonObject): string | undefined {
     if (!fitsBytes(room_id, limits.fieldBytes)) return 'room_id is too long'
   }
   if (!isJsonObject(content)) return 'content is not an object'
-  if (!isInteger(depth) || depth < 0) return 'depth is not a non-negative integer'
+  if (!isInteger(depth) || safeInteger(depth) < 0) return 'depth is not a non-negative integer'
   if (!isInteger(origin_server_ts)) return 'origin_server_ts is not an integer'
   if (!isJsonObject(hashes)) return 'hashes is not an object'
   if (!isJsonObject(signatures)) return 'signatures is not an object'
@@ -259,8 +261,14 @@ function isEventId(value: unknown): value is EventId {
 }
 
 /** Safe or not: beyond ±(2^53-1) it is canonical JSON, in the versions that ask for it, that refuses. */
-function isInteger(value: unknown): value is number {
-  return Number.isInteger(value)
+function isInteger(value: JsonValue | undefined): value is JsonValue {
+  return Number.isInteger(value) || (isRawJson(value) && /^-?[0-9]+$/.test(value.rawJSON))
+}
+
+/** The nearest integer that a number holds exactly. */
+function safeInteger(value: JsonValue): number {
+  const most = Number.MAX_SAFE_INTEGER
+  return Math.min(most, Math.max(-most, withPlainNumbers(value) as number))
 }
 
 /** `envelope` and `content` have been checked. */
@@ -277,8 +285,8 @@ function pduOf(rules: EventRules, event_id: EventId, room_id: RoomId, envelope: 
     content,
     prev_events: idsOf(rules, envelope.prev_events!),
     auth_events: idsOf(rules, envelope.auth_events!),
-    depth: envelope.depth as number,
-    origin_server_ts: envelope.origin_server_ts as number,
+    depth: safeInteger(envelope.depth!),
+    origin_server_ts: safeInteger(envelope.origin_server_ts!),
     ...(typeof redacts === 'string' ? { redacts: redacts as EventId } : undefined),
   }
 }
