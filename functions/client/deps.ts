@@ -2,6 +2,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import type { Limiter } from '../../shared/http/rate-limit.ts'
 import { routesFor } from '../../shared/http/route.ts'
 import type { EphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
@@ -14,6 +15,8 @@ export interface ClientDeps {
   readonly replication: Replication
   readonly ephemeral: EphemeralStore
   readonly clock: Clock
+  /** For limits by something else than the caller, such as logins by account. */
+  readonly limiter: Limiter
 }
 
 export const route = routesFor<ClientDeps>()

@@ -138,6 +138,8 @@ export const accountCommands = {
       /** Whose account it is about; absent before there is one. */
       user_id: v.optional(UserId),
       flows: v.array(v.array(v.string())),
+      /** The session ends when it is passed: the next call asks again. */
+      once: v.optional(v.boolean()),
       auth: v.optional(InteractiveAuth),
     }),
     response: v.object({

@@ -63,6 +63,23 @@ export const Config = v.object({
     }),
     {},
   ),
+  support: v.optional(
+    v.pipe(
+      v.object({
+        contacts: v.optional(
+          v.array(
+            v.object({
+              role: v.pipe(text, v.description('m.role.admin, m.role.security, or a role of your own.')),
+              email_address: v.optional(v.pipe(text, v.description('Email address of the contact.'))),
+              matrix_id: v.optional(v.pipe(text, v.description('Matrix user id of the contact.'))),
+            }),
+          ),
+        ),
+        support_page: v.optional(v.pipe(text, v.url(), v.description('Page with help for users.'))),
+      }),
+      v.description('Announced in .well-known/matrix/support.'),
+    ),
+  ),
   registration: v.optional(
     v.object({
       enabled: v.optional(v.pipe(bool, v.description('Anyone may register.')), false),

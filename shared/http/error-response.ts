@@ -23,7 +23,8 @@ export function errorResponse(error: unknown, request: FailedRequest, log: Error
 }
 
 export function matrixErrorResponse(error: MatrixError): Response {
-  const body = JSON.stringify({ ...error.extra, errcode: error.errcode, error: error.message })
+  // `extra` comes last: the first answer of user-interactive auth has neither errcode nor error.
+  const body = JSON.stringify({ errcode: error.errcode, error: error.message, ...error.extra })
   const retryAfterMs = error.extra.retry_after_ms
   const headers =
     typeof retryAfterMs === 'number'

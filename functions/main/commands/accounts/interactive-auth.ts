@@ -50,7 +50,7 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
   }
 
   return {
-    async authenticateInteractively({ operation, user_id, flows, auth }) {
+    async authenticateInteractively({ operation, user_id, flows, once, auth }) {
       const known = auth?.session === undefined ? undefined : await completedOf(auth.session, operation, user_id)
       const completed = known ?? new Set<string>()
       let failure: Failure | undefined
@@ -61,8 +61,10 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
       const session = known && auth?.session ? auth.session : newSessionId()
       const passed = !failure && flows.some((stages) => stages.every((stage) => completed.has(stage)))
       const done = [...completed]
-      // Who passes in one step needs no session.
-      if (known ? auth?.type !== undefined && !failure : !passed) {
+      if (passed && once) {
+        if (known) await sql`delete from uia_sessions where session_id = ${session}`
+      } else if (known ? auth?.type !== undefined && !failure : !passed) {
+        // Who passes in one step needs no session.
         await sql`
           insert into uia_sessions (session_id, operation, user_id, completed, created_ts)
           values (${session}, ${operation}, ${user_id ?? ''}, ${JSON.stringify(done)}, ${clock.now()})

@@ -1,0 +1,48 @@
+/** Asks for user-interactive authentication. https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api */
+import * as v from 'valibot'
+import type { MainClient } from '../../../shared/commands/registry.ts'
+import type { UserId } from '../../../shared/matrix/ids.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+
+const text = v.optional(v.string())
+/** The `auth` of a request's body. Further keys, of stages we do not have, are let pass. */
+export const Auth = v.nullish(
+  v.object({
+    type: text,
+    session: text,
+    identifier: v.optional(v.object({ type: text, user: text })),
+    user: text,
+    password: text,
+  }),
+)
+
+export interface AuthDemand {
+  /** What the authentication is for, in words that hold its target: a session opens nothing else. */
+  readonly operation: string
+  readonly user_id?: UserId
+  readonly flows: string[][]
+  /** Ask each time, however recent the last one. */
+  readonly once?: boolean
+  readonly auth: v.InferOutput<typeof Auth>
+}
+
+/** Resolves when a flow is complete; throws the 401 that tells the client how to go on. */
+export async function requireInteractiveAuth(main: MainClient, demand: AuthDemand): Promise<void> {
+  const { auth, ...rest } = demand
+  const answer = await main.authenticateInteractively({ ...rest, ...(auth ? { auth } : {}) })
+  if (answer.passed) return
+  const { session, completed, failure } = answer
+  throw new MatrixError(failure?.errcode ?? 'M_UNAUTHORIZED', failure?.error ?? 'Authentication is needed', {
+    status: 401,
+    extra: {
+      flows: demand.flows.map((stages) => ({ stages })),
+      params: {},
+      session,
+      completed,
+      ...(failure ? {} : { errcode: undefined, error: undefined }),
+    },
+  })
+}
+
+/** The flows for an account that is there. */
+export const ownerFlows = [['m.login.password']]

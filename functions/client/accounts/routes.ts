@@ -1,0 +1,23 @@
+import * as account from './account.ts'
+import * as devices from './devices.ts'
+import { getLogin, postLogin, postLoginGetToken } from './login.ts'
+import { getRegisterAvailable, postRegister } from './register.ts'
+import * as serverInfo from './server-info.ts'
+import * as sessions from './sessions.ts'
+import { getSharedSecretNonce, postSharedSecretRegister } from './shared-secret.ts'
+import { getWhois } from './whois.ts'
+
+export const accountRoutes = [
+  ...Object.values(serverInfo),
+  postRegister,
+  getRegisterAvailable,
+  getSharedSecretNonce,
+  postSharedSecretRegister,
+  getLogin,
+  postLogin,
+  postLoginGetToken,
+  ...Object.values(sessions),
+  ...Object.values(devices),
+  ...Object.values(account),
+  getWhois,
+] as const

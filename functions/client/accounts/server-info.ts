@@ -1,0 +1,66 @@
+/** What this server is and can. */
+import { roomRules } from '../../../shared/core/room-versions.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { route } from '../deps.ts'
+
+/** Versions of the specification whose client-server API clients may count on. From v1.11 on clients fetch media through
+ *  endpoints that ask for a token; it is listed when those are served. */
+const specVersions = ['v1.1', 'v1.2', 'v1.3', 'v1.4', 'v1.5', 'v1.6', 'v1.7', 'v1.8', 'v1.9', 'v1.10']
+
+/** Features beyond the listed versions that work as in the version that has them. */
+const unstableFeatures = {
+  /** Profile fields of v1.16. */
+  'uk.tcpip.msc4133': true,
+  'uk.tcpip.msc4133.stable': true,
+}
+
+export const getVersions = route({
+  method: 'GET',
+  path: '/_matrix/client/versions',
+  spec: 'client-server-api/#get_matrixclientversions',
+  auth: 'none',
+  handle: () => ({ versions: specVersions, unstable_features: unstableFeatures }),
+})
+
+export const getCapabilities = route({
+  method: 'GET',
+  path: '/_matrix/client/v3/capabilities',
+  spec: 'client-server-api/#get_matrixclientv3capabilities',
+  auth: 'guest',
+  handle: ({ user }, { config }) => ({
+    capabilities: {
+      'm.change_password': { enabled: config.password.enabled && !user.guest },
+      'm.room_versions': {
+        default: config.rooms.default_version,
+        available: Object.fromEntries(Object.keys(roomRules).map((version) => [version, 'stable'])),
+      },
+      'm.set_displayname': { enabled: true },
+      'm.set_avatar_url': { enabled: true },
+      'm.profile_fields': { enabled: true },
+      'm.3pid_changes': { enabled: false },
+      'm.get_login_token': { enabled: !user.guest },
+    },
+  }),
+})
+
+export const getWellKnownClient = route({
+  method: 'GET',
+  path: '/.well-known/matrix/client',
+  spec: 'client-server-api/#getwell-knownmatrixclient',
+  auth: 'none',
+  handle(_, { config }) {
+    if (config.public_baseurl === undefined) throw new MatrixError('M_NOT_FOUND', 'This server announces no address')
+    return { 'm.homeserver': { base_url: config.public_baseurl } }
+  },
+})
+
+export const getWellKnownSupport = route({
+  method: 'GET',
+  path: '/.well-known/matrix/support',
+  spec: 'client-server-api/#getwell-knownmatrixsupport',
+  auth: 'none',
+  handle(_, { config }) {
+    if (!config.support) throw new MatrixError('M_NOT_FOUND', 'This server announces no contacts')
+    return config.support
+  },
+})

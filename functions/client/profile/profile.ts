@@ -1,0 +1,94 @@
+/** https://spec.matrix.org/v1.19/client-server-api/#profiles */
+import * as v from 'valibot'
+import type { Requester } from '../../../shared/auth/requester.ts'
+import { UserId } from '../../../shared/matrix/ids.ts'
+import type { JsonObject } from '../../../shared/matrix/json-value.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { profileOf } from '../../../shared/storage/profiles.ts'
+import { type ClientDeps, route } from '../deps.ts'
+
+const path = '/_matrix/client/v3/profile/:userId/:keyName'
+const params = v.object({ userId: UserId, keyName: v.string() })
+
+const keyBytesMax = 255
+/** https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar */
+const keyGrammar = /^[a-z][a-z0-9_.-]*$/
+/** Both go into member events, which have little room. */
+const charactersMax = { displayname: 256, avatar_url: 1000 } as const
+
+export const getProfile = route({
+  method: 'GET',
+  path: '/_matrix/client/v3/profile/:userId',
+  spec: 'client-server-api/#get_matrixclientv3profileuserid',
+  auth: 'none',
+  params: v.object({ userId: UserId }),
+  handle: ({ params: { userId } }, deps) => knownProfile(deps, userId),
+})
+
+export const getProfileField = route({
+  method: 'GET',
+  path,
+  spec: 'client-server-api/#get_matrixclientv3profileuseridkeyname',
+  auth: 'none',
+  params,
+  async handle({ params: { userId, keyName } }, deps) {
+    const profile = await knownProfile(deps, userId)
+    if (!Object.hasOwn(profile, keyName)) throw new MatrixError('M_NOT_FOUND', 'The profile has no such field')
+    return { [keyName]: profile[keyName] }
+  },
+})
+
+export const putProfileField = route({
+  method: 'PUT',
+  path,
+  spec: 'client-server-api/#put_matrixclientv3profileuseridkeyname',
+  auth: 'user',
+  limit: 'account',
+  params,
+  body: v.custom<JsonObject>((body) => typeof body === 'object' && body !== null && !Array.isArray(body)),
+  async handle({ params: { userId, keyName }, body, user }, { main }) {
+    checkMayChange(userId, keyName, user)
+    if (!Object.hasOwn(body, keyName)) throw new MatrixError('M_MISSING_PARAM', `Key ${keyName} is missing`)
+    const value = body[keyName]
+    if (keyName === 'displayname' || keyName === 'avatar_url') {
+      if (value !== null && typeof value !== 'string') {
+        throw new MatrixError('M_BAD_JSON', `Key ${keyName} is not valid: expected string`)
+      }
+      if (value !== null && value.length > charactersMax[keyName]) {
+        throw new MatrixError('M_INVALID_PARAM', `${keyName} has ${charactersMax[keyName]} characters at most`)
+      }
+      // Both are taken away by null or the empty string too.
+      if (!value) return main.setProfileField({ user_id: userId, field: keyName })
+    }
+    return main.setProfileField({ user_id: userId, field: keyName, value: JSON.stringify(value) })
+  },
+})
+
+export const deleteProfileField = route({
+  method: 'DELETE',
+  path,
+  spec: 'client-server-api/#delete_matrixclientv3profileuseridkeyname',
+  auth: 'user',
+  limit: 'account',
+  params,
+  async handle({ params: { userId, keyName }, user }, { main }) {
+    checkMayChange(userId, keyName, user)
+    return main.setProfileField({ user_id: userId, field: keyName })
+  },
+})
+
+export const profileRoutes = [getProfile, getProfileField, putProfileField, deleteProfileField] as const
+
+async function knownProfile({ sql }: ClientDeps, user_id: UserId): Promise<JsonObject> {
+  const profile = await profileOf(sql, user_id)
+  if (!profile) throw new MatrixError('M_NOT_FOUND', 'There is no profile of this user')
+  return profile
+}
+
+function checkMayChange(userId: UserId, keyName: string, user: Requester): void {
+  if (userId !== user.user_id) throw new MatrixError('M_FORBIDDEN', "You can't change other users' profiles")
+  if (Buffer.byteLength(keyName) > keyBytesMax) {
+    throw new MatrixError('M_KEY_TOO_LARGE', `The name of a field has ${keyBytesMax} bytes at most`)
+  }
+  if (!keyGrammar.test(keyName)) throw new MatrixError('M_INVALID_PARAM', 'This is no name for a field')
+}
