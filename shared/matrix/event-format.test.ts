@@ -152,6 +152,31 @@ describe('rooms: event ids', () => {
   })
 })
 
+describe.each([v10, v12])('rooms/v$version: any content, any state key', (rules) => {
+  const text = fc.string({ unit: 'grapheme' })
+  const content = fc.dictionary(text, fc.oneof(text, fc.maxSafeInteger(), fc.boolean(), fc.dictionary(text, text)))
+  const types = fc.constantFrom(
+    'm.room.message',
+    ...Object.keys(rules.redaction.content).filter((type) => type !== 'm.room.create'),
+  )
+  test('the signature and the id survive redaction, the content hash does not survive a change', () => {
+    fc.assert(
+      fc.property(types, fc.option(text, { nil: undefined }), content, (type, state_key, value) => {
+        fc.pre(Buffer.byteLength(state_key ?? '') <= 255)
+        const built = build(rules, { type, content: value, ...(state_key === undefined ? {} : { state_key }) })
+        const wire = wireOf(built)
+        expect(parsePdu(rules, wire)).toEqual(built)
+        const redacted = redactPdu(rules, wire)
+        expect(isSignedBy(rules, redacted, server, keys)).toBe(true)
+        expect(eventIdOf(rules, redacted)).toBe(built.pdu.event_id)
+        expect(contentHashMatches(rules, wire)).toBe(true)
+        expect(contentHashMatches(rules, { ...wire, content: { ...value, 'm.added': 1 } })).toBe(false)
+      }),
+      { numRuns: 50 },
+    )
+  })
+})
+
 describe('rooms/v12: the room id is the create event', () => {
   const create = {
     type: 'm.room.create',
