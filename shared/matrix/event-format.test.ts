@@ -46,6 +46,7 @@ describe.each(versions)('rooms/v$version event format', (rules) => {
     ['a message', {}],
     ['a state event', member],
     ['a redaction', { type: 'm.room.redaction', content: { reason: 'spam' }, redacts: '$target' as EventId }],
+    ['one whose content names the target', { type: 'm.room.redaction', content: { redacts: '$target' } }],
     ['a create event', { type: 'm.room.create', state_key: '', content: {}, prev_events: [], auth_events: [] }],
   ])('%s: what we build, others parse, verify and redact to the same event', (_, differences) => {
     const built = build(rules, differences)

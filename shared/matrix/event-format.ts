@@ -87,7 +87,7 @@ export function buildEvent(rules: EventRules, draft: EventDraft, serverName: Ser
     auth_events: draft.auth_events,
     depth: Math.min(draft.depth, limits.eventDepth),
     origin_server_ts: draft.origin_server_ts,
-    ...(redacts === undefined ? undefined : { redacts }),
+    ...redactsOf(rules, type, contentValue, redacts),
   }
   return { pdu, content, envelope }
 }
@@ -274,8 +274,6 @@ function safeInteger(value: JsonValue): number {
 /** `envelope` and `content` have been checked. */
 function pduOf(rules: EventRules, event_id: EventId, room_id: RoomId, envelope: JsonObject, content: JsonObject): Pdu {
   const { type, state_key } = envelope
-  const redacts =
-    type === 'm.room.redaction' ? (rules.redactsInContent ? content.redacts : envelope.redacts) : undefined
   return {
     event_id,
     room_id,
@@ -287,8 +285,20 @@ function pduOf(rules: EventRules, event_id: EventId, room_id: RoomId, envelope: 
     auth_events: idsOf(rules, envelope.auth_events!),
     depth: safeInteger(envelope.depth!),
     origin_server_ts: safeInteger(envelope.origin_server_ts!),
-    ...(typeof redacts === 'string' ? { redacts: redacts as EventId } : undefined),
+    ...redactsOf(rules, type as string, content, envelope.redacts),
   }
+}
+
+/** The target of a redaction, from where the version keeps it. */
+function redactsOf(
+  rules: EventRules,
+  type: string,
+  content: JsonObject,
+  top: JsonValue | undefined,
+): { redacts?: EventId } {
+  if (type !== 'm.room.redaction') return {}
+  const redacts = rules.redactsInContent ? content.redacts : top
+  return typeof redacts === 'string' ? { redacts: redacts as EventId } : {}
 }
 
 function idsOf(rules: EventRules, references: JsonValue): EventId[] {
