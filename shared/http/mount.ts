@@ -3,6 +3,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
+import { isJsonObject } from '../matrix/json-value.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { readJson } from './body.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
@@ -147,6 +148,8 @@ async function call(
       if (!route.emptyBody) throw new MatrixError('M_NOT_JSON', 'The body is empty')
       body = {}
     }
+    // Every body of the API is an object; a schema alone would take an array for one.
+    if (!isJsonObject(body)) throw new MatrixError('M_BAD_JSON', 'The body must be a JSON object')
     body = parsePart(route.body, body, 'body')
   }
 
