@@ -2,7 +2,8 @@
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
-import { clientAddressBehind } from '../../shared/http/request-info.ts'
+import { mount } from '../../shared/http/mount.ts'
+import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
@@ -11,7 +12,7 @@ import { connectForReading, connectForWriting, type MainSql } from '../../shared
 import { createClientRole } from '../client/client-role.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
-import { createSyncRole } from '../sync/sync-role.ts'
+import { createSyncRole } from '../sync/role.ts'
 import { withAccessLog } from './access-log.ts'
 import { openDatabase } from './database.ts'
 import { healthRoutes } from './health.ts'
@@ -85,17 +86,24 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
 
     const app = new Hono()
     healthRoutes(app, { sql: read })
-    const deps = { config, sql: read, main: main.commands, replication, ephemeral, clock, log }
-    const client = createClientRole(deps)
+    const handlers = { config, sql: read, main: main.commands, replication, ephemeral, clock, log }
+    const client = createClientRole(handlers)
     client.mount(app)
-    const sync = createSyncRole(deps)
-    sync.mount(app)
+    const sync = createSyncRole({
+      ...handlers,
+      setPresence: main.commands.setPresence,
+      onError: (err) => log.error({ err }, 'a part of a sync failed'),
+    })
+    const context = roleContext(handlers)
+    mount(app, sync.routes, { ...context, deps: sync.deps })
     undo.push(async () => {
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
-      await Promise.all([closeListeners(), sync.close(), client.close()])
+      sync.close()
+      await Promise.all([closeListeners(), client.close()])
     })
-    const clientAddress = clientAddressBehind(config.trusted_proxies)
-    listeners.open(withAccessLog((request, env) => app.fetch(request, env), { log, clientAddress }))
+    listeners.open(
+      withAccessLog((request, env) => app.fetch(request, env), { log, clientAddress: context.clientAddress }),
+    )
     return { addresses: listeners.addresses, failed: failed.promise, close }
   } catch (error) {
     await close()
