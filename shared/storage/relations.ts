@@ -36,7 +36,7 @@ export async function childEvents(sql: ReadSql, room: RoomRef, question: Childre
   const rows = recurse
     ? await sql<StoredEvent[]>`
         with recursive reached as (
-          select ${parent} collate "C" as event_id, 0 as depth
+          select ${parent}::text collate "C" as event_id, 0 as depth
           union
           select e.event_id, r.depth + 1 from reached r join events e on e.relates_to = r.event_id
           where r.depth < ${recursionDepth} and e.room_nid = ${room.room_nid} and e.rel_type is not null
