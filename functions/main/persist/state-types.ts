@@ -1,23 +1,15 @@
 /** What the room engine asks of stored state. A state's root is an integer; two roots share what they have in common. */
+import { type StateDifference, stateMapKey } from '../../../shared/storage/state.ts'
 import type { StateWrites } from './writes.ts'
 
-/** `type` and `state_key` in one string: the key of state maps here and in state resolution. */
-export function stateMapKey(type: string, state_key: string): string {
-  return `${type}\0${state_key}`
-}
+export type { StateDifference }
+export { stateMapKey }
 
 export interface StateChange {
   readonly type: string
   readonly state_key: string
   /** undefined: the key is taken away. */
   readonly event_nid: number | undefined
-}
-
-export interface StateDifference {
-  readonly type: string
-  readonly state_key: string
-  readonly before: number | undefined
-  readonly after: number | undefined
 }
 
 export interface StateTrees {
