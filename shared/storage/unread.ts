@@ -70,9 +70,3 @@ export async function unreadCounts(
         and c.thread_id = coalesce(u.thread_root, 'main') and c.event_position >= u.position)
     group by u.room_nid, u.thread_root`
 }
-
-/** The class of users with an equal ruleset that this user belongs to; 0 for the default ruleset. */
-export async function pushClassOf(sql: ReadSql, user: UserId): Promise<number> {
-  const [row] = await sql<{ class_id: number }[]>`select class_id from push_rules where user_id = ${user}`
-  return row?.class_id ?? 0
-}

@@ -1,0 +1,317 @@
+/** The answer to a sync, room by room: what one piece needs is read for a few rooms at a time, so an account of any size
+ *  takes bounded memory. https://spec.matrix.org/v1.19/client-server-api/#syncing */
+
+import { accountDataBetween, accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
+import { pushRulesContent } from '../../shared/storage/push-rules.ts'
+import { receiptsBetween, type StoredReceipt } from '../../shared/storage/receipts.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
+import { type RoomSummary, roomSummaries, strippedState } from '../../shared/storage/sync-rooms.ts'
+import type { StreamPositions } from '../../shared/streams/registry.ts'
+import { encodeSyncToken } from '../../shared/streams/token.ts'
+import type { Viewer } from '../../shared/timeline/client-json.ts'
+import { bundlesOf } from './bundles.ts'
+import { deviceListsJson } from './device-lists.ts'
+import { federationFormat } from './federation-format.ts'
+import { addLazyMembers } from './lazy-members.ts'
+import type { Live } from './live.ts'
+import type { LiveUser, UserRoom } from './live-user.ts'
+import type { JoinPart, Plan, TimelinePart } from './plan.ts'
+import { presenceJson } from './presence-json.ts'
+import {
+  accountDataJson,
+  type EventStyle,
+  receiptsJson,
+  stateJson,
+  strippedJson,
+  summaryJson,
+  timelineJson,
+  typingJson,
+  unreadJson,
+} from './room-json.ts'
+import type { SyncFilter } from './sync-filter.ts'
+import { type RoomSection, readSections, type SectionContext } from './timelines.ts'
+import { refreshUnread } from './unread.ts'
+
+/** Rooms read together. */
+const roomsAtOnce = 40
+const empty = { main: { notifications: 0, highlights: 0 }, threads: new Map() }
+
+export interface AnswerContext {
+  readonly sql: ReadSql
+  readonly live: Live
+  readonly user: LiveUser
+  readonly viewer: Viewer
+  readonly device_id: string
+  readonly filter: SyncFilter
+  /** The key under which state goes. */
+  readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
+  readonly now: number
+}
+
+/** What an answer without news says. */
+export function emptyAnswer(upTo: StreamPositions): string {
+  return `{"next_batch":"${encodeSyncToken(upTo)}","device_one_time_keys_count":{},"device_unused_fallback_key_types":[]}`
+}
+
+/** The answer in pieces; undefined if, all being read, there is nothing to tell. Once the first piece is there it is
+ *  certain that there is something. */
+export async function answer(
+  context: AnswerContext,
+  plan: Plan,
+): Promise<AsyncIterable<string> | Iterable<string> | undefined> {
+  const head = await headJson(context, plan)
+  const rooms = roomPieces(context, plan)
+  // A short answer is read at once, so that one without news can go on waiting.
+  if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
+    const pieces: string[] = []
+    for await (const piece of rooms) pieces.push(piece)
+    if (pieces.length === 0 && head === '') return undefined
+    return wrapped(plan, head, pieces)
+  }
+  return stream(plan, head, rooms)
+}
+
+function opening(plan: Plan, head: string): string {
+  return `${emptyAnswer(plan.upTo).slice(0, -1)}${head}`
+}
+
+function wrapped(plan: Plan, head: string, pieces: readonly string[]): string[] {
+  if (pieces.length === 0) return [`${opening(plan, head)}}`]
+  return [`${opening(plan, head)},"rooms":{`, ...pieces, '}}}']
+}
+
+async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
+  yield opening(plan, head)
+  let any = false
+  for await (const piece of rooms) {
+    yield any ? piece : `,"rooms":{${piece}`
+    any = true
+  }
+  yield any ? '}}}' : '}'
+}
+
+/** What is not about rooms, each with a comma before it. */
+async function headJson(context: AnswerContext, plan: Plan): Promise<string> {
+  const [accountData, presence, deviceLists] = await Promise.all([
+    globalAccountData(context, plan),
+    presenceJson(context, plan),
+    deviceListsJson(context, plan),
+  ])
+  let json = ''
+  if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`
+  if (presence !== '') json += `,"presence":{"events":[${presence}]}`
+  return json + deviceLists
+}
+
+async function globalAccountData(
+  { sql, user, filter }: AnswerContext,
+  { since, upTo }: Plan,
+): Promise<Pick<StoredAccountData, 'type' | 'content'>[]> {
+  if (filter.accountData.passesNone) return []
+  let rows: readonly Pick<StoredAccountData, 'type' | 'content' | 'room_nid' | 'position'>[]
+  if (!since) rows = await accountDataOfRooms(sql, user.user_id, [0], upTo.account_data)
+  else if (user.accountData <= since.account_data) return []
+  else rows = await changedAccountData(sql, user, since, upTo)
+  const byType = new Map<string, string>()
+  for (const row of rows) if (row.room_nid === 0) byType.set(row.type, row.content)
+  if (!since || byType.has('m.push_rules')) byType.set('m.push_rules', await pushRulesContent(sql, user.user_id))
+  const found = [...byType].map(([type, content]) => ({ type, content }))
+  return found.filter(({ type }) => filter.accountData.matches({ type, sender: user.user_id }))
+}
+
+function changedAccountData(sql: ReadSql, user: LiveUser, since: StreamPositions, upTo: StreamPositions) {
+  const range = { after: since.account_data, upTo: upTo.account_data }
+  if (user.accountDataFrom > since.account_data) return accountDataBetween(sql, user.user_id, range)
+  return user.recentAccountData.filter((row) => row.position > range.after && row.position <= range.upTo)
+}
+
+/** `"join":{…}` and its sisters, in pieces; no piece where there is no room. */
+async function* roomPieces(context: AnswerContext, plan: Plan): AsyncIterable<string> {
+  let sections = 0
+  const inSection = async function* (name: string, parts: AsyncIterable<string>): AsyncIterable<string> {
+    let rooms = 0
+    for await (const part of parts) {
+      yield rooms > 0 ? `,${part}` : `${sections > 0 ? '},' : ''}"${name}":{${part}`
+      rooms++
+    }
+    if (rooms > 0) sections++
+  }
+  if (plan.joins.length > 0) yield* inSection('join', joinedRooms(context, plan))
+  if (plan.invites.length > 0) yield* inSection('invite', strippedRooms(context, plan.invites, 'invite_state'))
+  if (plan.knocks.length > 0) yield* inSection('knock', strippedRooms(context, plan.knocks, 'knock_state'))
+  if (plan.leaves.length > 0) yield* inSection('leave', leftRooms(context, plan))
+}
+
+async function* strippedRooms(
+  { sql, user }: AnswerContext,
+  rooms: readonly UserRoom[],
+  key: string,
+): AsyncIterable<string> {
+  for (let i = 0; i < rooms.length; i += roomsAtOnce) {
+    const some = rooms.slice(i, i + roomsAtOnce)
+    const nids = some.map((room) => room.room_nid)
+    const state = await strippedState(sql, user.user_id, nids)
+    for (const { room_id, room_nid } of some) {
+      yield `${JSON.stringify(room_id)}:{"${key}":${strippedJson(state.get(room_nid) ?? [])}}`
+    }
+  }
+}
+
+function sectionContext(context: AnswerContext): SectionContext {
+  const { sql, live, user, filter, stateKey } = context
+  return { sql, live, user, filter, stateAfter: stateKey !== 'state' }
+}
+
+async function* leftRooms(context: AnswerContext, plan: Plan): AsyncIterable<string> {
+  for (let i = 0; i < plan.leaves.length; i += roomsAtOnce) {
+    const parts: TimelinePart[] = plan.leaves.slice(i, i + roomsAtOnce)
+    const sections = await readSections(sectionContext(context), parts)
+    if (context.filter.lazyMembers) {
+      await addLazyMembers(sectionContext(context), context.device_id, sections, new Map())
+    }
+    const style = await eventStyle(context, plan, sections)
+    for (const section of sections) {
+      const { room_id } = section.part.membership
+      const state = `"${context.stateKey}":{"events":${stateJson(section.state, style)}}`
+      yield `${JSON.stringify(room_id)}:{${state},${timelineJson(section, style)}}`
+    }
+  }
+}
+
+async function eventStyle(context: AnswerContext, plan: Plan, sections: readonly RoomSection[]): Promise<EventStyle> {
+  const { viewer, now, filter } = context
+  const [relations, federation] = await Promise.all([
+    bundlesOf(context, plan.upTo.events, sections),
+    filter.federationFormat ? federationFormat(context.sql, sections) : undefined,
+  ])
+  return { viewer, now, fields: filter.fields, relations, federation }
+}
+
+async function* joinedRooms(context: AnswerContext, plan: Plan): AsyncIterable<string> {
+  for (let i = 0; i < plan.joins.length; i += roomsAtOnce) {
+    for (const piece of await joinedSections(context, plan, plan.joins.slice(i, i + roomsAtOnce))) yield piece
+  }
+}
+
+async function joinedSections(context: AnswerContext, plan: Plan, parts: readonly JoinPart[]): Promise<string[]> {
+  const { sql, user, filter } = context
+  const inner = sectionContext(context)
+  const sections = await readSections(inner, parts)
+  const counted = sections.filter(membersChanged).map(({ part }) => part.membership.room_nid)
+  const joined = parts.map(({ membership, room }) => ({ membership, room }))
+  const [summaries, receipts, accountData] = await Promise.all([
+    counted.length > 0 ? roomSummaries(sql, user.user_id, counted) : noSummaries,
+    roomReceipts(context, plan, parts),
+    roomAccountData(context, plan, parts),
+    refreshUnread(sql, user, joined, plan.upTo.events),
+  ])
+  if (filter.lazyMembers) await addLazyMembers(inner, context.device_id, sections, summaries)
+  const style = await eventStyle(context, plan, sections)
+  const pieces: string[] = []
+  for (const [i, section] of sections.entries()) {
+    const part = parts[i]
+    if (!part) continue
+    const { room_nid, room_id } = part.membership
+    const data = accountData.get(room_nid) ?? []
+    const ephemeral = ephemeralJson(context, plan, part, receipts.get(room_nid) ?? [])
+    if (!part.fullState && isQuiet(section, data, ephemeral)) continue
+    const summary = summaries.get(room_nid)
+    pieces.push(
+      `${JSON.stringify(room_id)}:{${summary ? `${summaryJson(summary)},` : ''}"${context.stateKey}":{"events":${stateJson(section.state, style)}},${timelineJson(section, style)},"ephemeral":{"events":[${ephemeral}]},"account_data":{"events":[${accountDataJson(data)}]},${unreadJson(user.unread.get(room_nid) ?? empty, filter.threadCounts)}}`,
+    )
+  }
+  return pieces
+}
+
+const noSummaries: ReadonlyMap<number, RoomSummary> = new Map()
+
+/** True if the room, all being read, has nothing new: counts alone are no news. */
+function isQuiet(section: RoomSection, data: readonly unknown[], ephemeral: string): boolean {
+  const { events, limited, state } = section
+  return events.length === 0 && !limited && state.length === 0 && data.length === 0 && ephemeral === ''
+}
+
+function membersChanged(section: RoomSection): boolean {
+  if (section.part.fullState || section.limited) return true
+  return (
+    section.state.some((event) => event.type === 'm.room.member') ||
+    section.events.some(({ event }) => event.type === 'm.room.member')
+  )
+}
+
+async function roomReceipts(
+  { sql, user, filter }: AnswerContext,
+  { since, upTo }: Plan,
+  parts: readonly JoinPart[],
+): Promise<Map<number, StoredReceipt[]>> {
+  const byRoom = new Map<number, StoredReceipt[]>()
+  if (filter.ephemeral.passesNone || !filter.ephemeral.matches({ type: 'm.receipt' })) return byRoom
+  const after = since?.receipts ?? 0
+  const toRead = { all: [] as number[], since: [] as number[] }
+  const add = (receipt: StoredReceipt) => {
+    const list = byRoom.get(receipt.room_nid)
+    if (list) list.push(receipt)
+    else byRoom.set(receipt.room_nid, [receipt])
+  }
+  for (const { room, fresh, membership } of parts) {
+    const privately = user.privateReceipts > after
+    if (fresh) toRead.all.push(membership.room_nid)
+    else if ((room.receipts > after && room.receiptsFrom > after) || (privately && user.privateReceiptsFrom > after)) {
+      toRead.since.push(membership.room_nid)
+    } else {
+      for (const row of room.recentReceipts) if (row.position > after && row.position <= upTo.receipts) add(row)
+      if (!privately) continue
+      for (const row of user.recentPrivateReceipts) {
+        if (row.room_nid === room.room_nid && row.position > after && row.position <= upTo.receipts) add(row)
+      }
+    }
+  }
+  const [all, some] = await Promise.all([
+    receiptsBetween(sql, user.user_id, toRead.all, { after: 0, upTo: upTo.receipts }),
+    receiptsBetween(sql, user.user_id, toRead.since, { after, upTo: upTo.receipts }),
+  ])
+  for (const receipt of all) add(receipt)
+  for (const receipt of some) add(receipt)
+  return byRoom
+}
+
+async function roomAccountData(
+  { sql, user, filter }: AnswerContext,
+  { since, upTo }: Plan,
+  parts: readonly JoinPart[],
+): Promise<Map<number, StoredAccountData[]>> {
+  const byRoom = new Map<number, StoredAccountData[]>()
+  if (filter.roomAccountData.passesNone) return byRoom
+  const fresh = parts.filter((part) => part.fresh).map((part) => part.membership.room_nid)
+  const [all, changed] = await Promise.all([
+    accountDataOfRooms(sql, user.user_id, fresh, upTo.account_data),
+    since && user.accountData > since.account_data ? changedAccountData(sql, user, since, upTo) : [],
+  ])
+  const wanted = new Map(parts.map((part) => [part.membership.room_nid, part]))
+  const add = (row: StoredAccountData) => {
+    const part = wanted.get(row.room_nid)
+    if (!part || !filter.roomAccountData.matches({ type: row.type, room_id: part.membership.room_id })) return
+    const list = byRoom.get(row.room_nid) ?? []
+    byRoom.set(row.room_nid, [...list.filter(({ type }) => type !== row.type), row])
+  }
+  for (const row of all) add(row)
+  for (const row of changed) if (!wanted.get(row.room_nid)?.fresh) add(row)
+  return byRoom
+}
+
+function ephemeralJson(
+  { live, filter }: AnswerContext,
+  { since }: Plan,
+  { room, fresh }: JoinPart,
+  receipts: readonly StoredReceipt[],
+): string {
+  const pieces: string[] = []
+  const anew = fresh || !since || since.typing < live.startedAt.typing
+  if (anew ? room.typists.length > 0 : room.typing > since.typing) {
+    if (filter.ephemeral.matches({ type: 'm.typing', room_id: room.room_id })) pieces.push(typingJson(room.typists))
+  }
+  if (receipts.length > 0 && filter.ephemeral.matches({ type: 'm.receipt', room_id: room.room_id })) {
+    pieces.push(receiptsJson(receipts))
+  }
+  return pieces.join(',')
+}

@@ -1,0 +1,147 @@
+/** GET /sync. https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync */
+import * as v from 'valibot'
+import type { Requester } from '../../shared/auth/requester.ts'
+import { RawJson } from '../../shared/http/route.ts'
+import { PresenceState } from '../../shared/streams/presence.ts'
+import { type StreamPositions, streamNames } from '../../shared/streams/registry.ts'
+import { parseSyncToken } from '../../shared/streams/token.ts'
+import { type AnswerContext, answer, emptyAnswer } from './answer.ts'
+import { route, type SyncDeps } from './deps.ts'
+import type { LiveUser } from './live-user.ts'
+import { makePlan, type Plan } from './plan.ts'
+import { changedPresence, presenceMoved } from './presence-json.ts'
+import type { SyncFilter } from './sync-filter.ts'
+import { newsFor } from './wait.ts'
+
+/** Longer waits are cut short: proxies and clients give up before. */
+const timeoutMaxMs = 120_000
+/** A client that polls without pause is told of as often as this. */
+const presenceEveryMs = 10_000
+
+const flag = v.optional(
+  v.pipe(
+    v.picklist(['true', 'false']),
+    v.transform((value) => value === 'true'),
+  ),
+)
+
+const Query = v.object({
+  filter: v.optional(v.string()),
+  since: v.optional(v.string()),
+  full_state: flag,
+  set_presence: v.optional(PresenceState),
+  timeout: v.optional(v.pipe(v.string(), v.regex(/^\d{1,15}$/), v.transform(Number))),
+  use_state_after: flag,
+  'org.matrix.msc4222.use_state_after': flag,
+})
+type Query = v.InferOutput<typeof Query>
+
+export const getSync = route({
+  method: 'GET',
+  path: '/_matrix/client/v3/sync',
+  spec: 'client-server-api/#get_matrixclientv3sync',
+  auth: 'guest',
+  sticky: 'user',
+  query: Query,
+  async handle({ query, user: requester, request }, deps) {
+    const found = deps.filters.get(requester.user_id, query.filter)
+    const filter = found instanceof Promise ? await found : found
+    const token = query.since ? parseSyncToken(query.since) : undefined
+    const user = deps.live.peek(requester.user_id) ?? (await deps.live.user(requester.user_id))
+    user.uses++
+    try {
+      tellPresence(deps, user, query.set_presence ?? 'online')
+      return await sync(deps, user, { requester, query, filter, token, signal: request.signal })
+    } finally {
+      user.uses--
+    }
+  },
+})
+
+interface SyncRequest {
+  readonly requester: Requester
+  readonly query: Query
+  readonly filter: SyncFilter
+  readonly token: StreamPositions | undefined
+  readonly signal: AbortSignal
+}
+
+async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promise<RawJson> {
+  const { clock, replication, live, sql } = deps
+  const { query, filter, token, signal } = request
+  const fullState = query.full_state ?? false
+  let since = token && reconciled(token, replication.positions())
+  const deadline = clock.now() + (since && !fullState ? Math.min(query.timeout ?? 0, timeoutMaxMs) : 0)
+  for (;;) {
+    const upTo = { ...replication.positions() }
+    if (!since || fullState || mayHaveMoved(deps, user, since, upTo)) {
+      const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
+      const plan = planned instanceof Promise ? await planned : planned
+      if (!since || fullState || hasNews(deps, user, plan, since)) {
+        const pieces = await answer(context(deps, user, request), plan)
+        if (pieces) return new RawJson(pieces)
+      }
+    }
+    const waitMs = deadline - clock.now()
+    if (waitMs <= 0 || signal.aborted) return new RawJson(emptyAnswer(upTo))
+    // Nothing up to here concerns this client, so it need not be looked at again.
+    since = upTo
+    // What was published while this one was reading woke nobody here.
+    if (mayHaveMoved(deps, user, upTo, replication.positions())) continue
+    await newsFor(user, waitMs, signal, clock)
+    if (user.forgotten) return new RawJson(emptyAnswer(upTo))
+  }
+}
+
+function context(deps: SyncDeps, user: LiveUser, { requester, query, filter }: SyncRequest): AnswerContext {
+  const { user_id, device_id } = requester
+  const stateKey = query.use_state_after
+    ? 'state_after'
+    : query['org.matrix.msc4222.use_state_after']
+      ? 'org.matrix.msc4222.state_after'
+      : 'state'
+  const { sql, live, clock } = deps
+  return { sql, live, user, viewer: { user_id, device_id }, device_id, filter, stateKey, now: clock.now() }
+}
+
+/** A token that lies beyond the stored streams was given out by a database that is no more: the client starts anew. In
+ *  the streams kept in memory it only means that the clock went back. */
+function reconciled(token: StreamPositions, now: StreamPositions): StreamPositions | undefined {
+  if (
+    token.events > now.events ||
+    token.receipts > now.receipts ||
+    token.account_data > now.account_data ||
+    token.invalidations > now.invalidations
+  ) {
+    return undefined
+  }
+  if (token.typing <= now.typing && token.presence <= now.presence) return token
+  const none = 0 as StreamPositions['typing']
+  return {
+    ...token,
+    typing: token.typing > now.typing ? none : token.typing,
+    presence: token.presence > now.presence ? none : token.presence,
+  }
+}
+
+function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions, upTo: StreamPositions): boolean {
+  for (const name of streamNames) if (since[name] !== upTo[name]) return true
+  return since.typing < live.startedAt.typing || user.accountData > since.account_data
+}
+
+function hasNews({ live, config }: SyncDeps, user: LiveUser, plan: Plan, since: StreamPositions): boolean {
+  const { joins, leaves, invites, knocks, upTo } = plan
+  if (joins.length + leaves.length + invites.length + knocks.length > 0) return true
+  if (user.accountData > since.account_data) return true
+  if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
+  return live.presence.unplaced().length > 0 || changedPresence(live, user, since, upTo).length > 0
+}
+
+function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {
+  if (presence === 'offline' || !deps.setPresence || !deps.config.presence.enabled) return
+  const now = deps.clock.now()
+  const { told } = user
+  if (told && told.presence === presence && now - told.ts < presenceEveryMs) return
+  user.told = { presence, ts: now }
+  deps.setPresence({ user_id: user.user_id, presence, source: 'sync' }).catch(deps.onError)
+}

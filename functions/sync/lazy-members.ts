@@ -1,0 +1,110 @@
+/** Lazy loading: the member events that a client needs to show what it was just sent, and was not sent before.
+ *  https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members */
+import { type RoomSummary, type StateRequest, type StateRow, stateBefore } from '../../shared/storage/sync-rooms.ts'
+import type { RoomSection, SectionContext } from './timelines.ts'
+
+const devicesMax = 20
+const roomsMax = 1_000
+const membersMax = 2_000
+
+interface Need {
+  readonly section: RoomSection
+  readonly users: string[]
+  /** Member events at positions before this one. */
+  readonly before: number
+}
+
+/** Adds member events to the sections' state. `summaries`: of rooms whose heroes the answer names. */
+export async function addLazyMembers(
+  context: SectionContext,
+  device_id: string,
+  sections: readonly RoomSection[],
+  summaries: ReadonlyMap<number, RoomSummary>,
+): Promise<void> {
+  const needs: Need[] = []
+  const found: [RoomSection, StateRow][] = []
+  const missing: StateRequest[] = []
+  for (const section of sections) {
+    const need = neededBy(context, device_id, section, summaries.get(section.part.membership.room_nid))
+    if (need.users.length === 0) continue
+    needs.push(need)
+    const unknown: string[] = []
+    for (const user of need.users) {
+      const known = section.part.room?.members.get(user)
+      if (known && known.position < need.before) found.push([section, known])
+      else unknown.push(user)
+    }
+    if (unknown.length > 0) {
+      const { room_nid } = section.part.membership
+      missing.push({ room_nid, before: need.before, members: unknown, rest: false })
+    }
+  }
+  if (missing.length > 0) {
+    const rows = await stateBefore(context.sql, missing)
+    for (const { section, before } of needs) {
+      for (const row of rows.get(section.part.membership.room_nid) ?? []) {
+        found.push([section, row])
+        rememberIfCurrent(section, row, before)
+      }
+    }
+  }
+  for (const [section, row] of found) {
+    if (context.filter.state.matches({ ...row, room_id: section.part.membership.room_id })) section.state.push(row)
+  }
+  remember(context, device_id, sections)
+}
+
+function neededBy(
+  context: SectionContext,
+  device_id: string,
+  section: RoomSection,
+  summary: RoomSummary | undefined,
+): Need {
+  const { part, events, state, start } = section
+  const before = (context.stateAfter ? part.upTo : start) + 1
+  if (part.ownEventOnly) return { section, users: [], before }
+  const wanted = new Set<string>()
+  for (const { event } of events) wanted.add(event.sender)
+  if (part.fullState) wanted.add(context.user.user_id)
+  for (const hero of summary?.heroes ?? []) wanted.add(hero)
+  for (const event of state) if (event.type === 'm.room.member') wanted.delete(event.state_key)
+  if (wanted.size > 0 && !part.fullState && !context.filter.redundantMembers) {
+    const sent = context.user.sentMembers.get(device_id)?.get(part.membership.room_nid)
+    if (sent) for (const user of wanted) if ((sent.get(user) ?? Infinity) <= part.after) wanted.delete(user)
+  }
+  return { section, users: [...wanted], before }
+}
+
+/** It is the member's event today if the cache holds all that came since and no event there replaced it. */
+function rememberIfCurrent({ part }: RoomSection, row: StateRow, before: number): void {
+  const { room } = part
+  if (!room || room.timelineFrom >= before) return
+  const replaced = room.timeline.some(
+    ({ event }) => event.type === 'm.room.member' && event.state_key === row.state_key && event.position > row.position,
+  )
+  if (!replaced) room.rememberMember(row)
+}
+
+/** What this answer holds, the device has once it comes back with the token that the answer gives. */
+function remember({ user, filter }: SectionContext, device_id: string, sections: readonly RoomSection[]): void {
+  if (filter.redundantMembers) return
+  let rooms = user.sentMembers.get(device_id)
+  if (!rooms) {
+    if (user.sentMembers.size >= devicesMax) user.sentMembers.clear()
+    rooms = new Map()
+    user.sentMembers.set(device_id, rooms)
+  }
+  if (rooms.size > roomsMax) rooms.clear()
+  for (const { part, events, state } of sections) {
+    const { room_nid } = part.membership
+    let sent = rooms.get(room_nid)
+    if (!sent || part.fullState || sent.size > membersMax) {
+      sent = new Map()
+      rooms.set(room_nid, sent)
+    }
+    for (const event of state) if (event.type === 'm.room.member') sent.set(event.state_key, part.upTo)
+    for (const { event } of events) {
+      if (event.type === 'm.room.member' && event.state_key !== undefined) sent.set(event.state_key, part.upTo)
+    }
+  }
+}

@@ -1,0 +1,119 @@
+/** What the sync role holds of a room that one of its users is joined to: the newest events, ready to be sent, and where
+ *  each stream last touched the room. Fed by streams alone. */
+import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
+import type { StateRow } from '../../shared/storage/sync-rooms.ts'
+import type { ReceiptRow } from '../../shared/streams/receipts.ts'
+import { eventBody } from '../../shared/timeline/client-json.ts'
+import type { TimelineEvent } from '../../shared/timeline/timeline-event.ts'
+import type { LiveUser } from './live-user.ts'
+
+export interface CachedEvent {
+  readonly event: TimelineEvent
+  /** The part of its client JSON that is the same for everyone. */
+  readonly body: string
+}
+
+const eventsMax = 60
+const receiptsMax = 200
+const membersMax = 100
+/** What an event's fields weigh beside its JSON, in bytes. */
+const eventOverhead = 600
+
+export class LiveRoom {
+  readonly room_nid: number
+  readonly room_id: RoomId
+  /** Position of the room's last event, last public receipt and last change of who types. */
+  events: number
+  receipts: number
+  typing = 0
+  typists: readonly UserId[] = []
+  /** Users with a live entry who are joined. */
+  readonly users = new Set<LiveUser>()
+  /** Every event of the room after position `timelineFrom`, oldest first. */
+  timeline: CachedEvent[] = []
+  timelineFrom: number
+  timelineBytes = 0
+  /** Events after this position came by the stream, so they are complete in what the database would have to be asked. */
+  streamedFrom: number
+  /** Every public receipt after position `receiptsFrom`, oldest first. */
+  recentReceipts: ReceiptRow[] = []
+  receiptsFrom: number
+  /** Current member events that were asked for lately. */
+  readonly members = new Map<string, StateRow>()
+  /** Rises when counts that were made from older events are no longer right. */
+  unreadEpoch = 0
+
+  constructor(room: { room_nid: number; room_id: RoomId }, last: { event: number; receipt: number }) {
+    this.room_nid = room.room_nid
+    this.room_id = room.room_id
+    this.events = last.event
+    this.receipts = last.receipt
+    this.timelineFrom = last.event
+    this.streamedFrom = last.event
+    this.receiptsFrom = last.receipt
+  }
+
+  append(event: TimelineEvent): void {
+    if (event.position > this.events) this.events = event.position
+    if (event.type === 'm.room.member' && event.state_key !== undefined) this.members.delete(event.state_key)
+    if (event.redacts !== undefined) this.forgetEvent(event.redacts)
+    if (event.position <= this.timelineFrom || event.position <= (this.timeline.at(-1)?.event.position ?? 0)) return
+    const cached = { event, body: eventBody(event) }
+    this.timeline.push(cached)
+    this.timelineBytes += weight(cached)
+    if (this.timeline.length > eventsMax) this.dropOldest(this.timeline.length - eventsMax)
+  }
+
+  /** Takes over what was read from the database: every event of the room after `from`, up to its newest. */
+  prepend(events: readonly TimelineEvent[], from: number): void {
+    if (from >= this.timelineFrom || (this.timeline[0]?.event.position ?? this.events + 1) <= from) return
+    const before = this.timelineFrom
+    const older = events.filter((event) => event.position <= before).map((event) => ({ event, body: eventBody(event) }))
+    this.timeline = [...older, ...this.timeline]
+    this.timelineFrom = from
+    for (const cached of older) this.timelineBytes += weight(cached)
+    if (this.timeline.length > eventsMax) this.dropOldest(this.timeline.length - eventsMax)
+  }
+
+  addReceipt(row: ReceiptRow): void {
+    if (row.position > this.receipts) this.receipts = row.position
+    if (row.position <= this.receiptsFrom) return
+    this.recentReceipts.push(row)
+    if (this.recentReceipts.length > receiptsMax) {
+      const dropped = this.recentReceipts.splice(0, this.recentReceipts.length - receiptsMax / 2)
+      this.receiptsFrom = dropped.at(-1)?.position ?? this.receiptsFrom
+    }
+  }
+
+  rememberMember(row: StateRow): void {
+    if (this.members.size >= membersMax) this.members.clear()
+    this.members.set(row.state_key, row)
+  }
+
+  /** An event was changed in the database: it and what is older is read from there again. */
+  forgetEvent(event_id: string): boolean {
+    this.unreadEpoch++
+    const at = this.timeline.findIndex(({ event }) => event.event_id === event_id)
+    if (at < 0) return false
+    this.dropOldest(at + 1)
+    return true
+  }
+
+  forgetTimeline(): void {
+    this.timeline = []
+    this.timelineBytes = 0
+    this.timelineFrom = this.events
+    this.streamedFrom = this.events
+  }
+
+  private dropOldest(count: number): void {
+    const dropped = this.timeline.splice(0, count)
+    for (const cached of dropped) this.timelineBytes -= weight(cached)
+    this.timelineFrom = dropped.at(-1)?.event.position ?? this.timelineFrom
+    this.streamedFrom = Math.max(this.streamedFrom, this.timelineFrom)
+  }
+}
+
+function weight({ event, body }: CachedEvent): number {
+  return event.content.length + body.length + eventOverhead
+}

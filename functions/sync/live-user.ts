@@ -1,0 +1,130 @@
+/** What the sync role holds of a user whose clients sync: their rooms, and what changed of late. Read once, then kept up
+ *  by streams. */
+import type { UserId } from '../../shared/matrix/ids.ts'
+import type { Membership, MembershipChange } from '../../shared/storage/sync-rooms.ts'
+import type { AccountDataRow } from '../../shared/streams/account-data.ts'
+import type { EventRow } from '../../shared/streams/events.ts'
+import type { PresenceState } from '../../shared/streams/presence.ts'
+import type { ReceiptRow } from '../../shared/streams/receipts.ts'
+import type { LiveRoom } from './live-room.ts'
+import type { RoomUnread } from './unread.ts'
+
+/** A membership; `room` is set while it is `join`. */
+export interface UserRoom {
+  readonly room_nid: number
+  readonly room_id: LiveRoom['room_id']
+  membership: Membership
+  /** Of the member event. */
+  position: number
+  sender: UserId
+  forgotten: boolean
+  /** Where the user last came in; 0 if never. */
+  joinedAt: number
+  room: LiveRoom | undefined
+}
+
+/** A request that waits. */
+export interface Waiter {
+  wake(): void
+}
+
+const changesMax = 500
+const accountDataMax = 200
+const receiptsMax = 100
+
+export class LiveUser {
+  readonly user_id: UserId
+  readonly rooms = new Map<number, UserRoom>()
+  readonly waiters = new Set<Waiter>()
+  /** No longer kept up: the next request reads a new entry. */
+  forgotten = false
+  /** Requests that are being answered, and so need the entry to stay. */
+  uses = 0
+  /** All changes of membership after position `changesFrom`. */
+  changes: MembershipChange[] = []
+  changesFrom = 0
+  /** Position of the last change of account data, and all changes after `accountDataFrom`. */
+  accountData = 0
+  accountDataFrom = 0
+  recentAccountData: AccountDataRow[] = []
+  /** The same for private receipts. */
+  privateReceipts = 0
+  privateReceiptsFrom = 0
+  recentPrivateReceipts: ReceiptRow[] = []
+  ignored: ReadonlySet<string> = new Set()
+  pushClass = 0
+  readonly unread = new Map<number, RoomUnread>()
+  /** How many of the user's own receipts were heard of. */
+  ownReceipts = 0
+  /** What main was last told of this user's presence, and when. */
+  told: { presence: PresenceState; ts: number } | undefined
+  /** Member events that each device was sent, with the position of that answer, so that lazy loading does not repeat them. */
+  readonly sentMembers = new Map<string, Map<number, Map<string, number>>>()
+
+  constructor(user_id: UserId) {
+    this.user_id = user_id
+  }
+
+  /** Applies a member event of this user; `room` is the live room, given for a join. */
+  applyMember(row: EventRow, member: NonNullable<EventRow['member']>, room: LiveRoom | undefined): void {
+    const known = this.rooms.get(row.room_nid)
+    if (known && known.position >= row.position) return
+    const membership = member.membership as Membership
+    const cameIn = membership === 'join' && member.prev_membership !== 'join'
+    const left = membership === 'leave' || membership === 'ban'
+    this.rooms.set(row.room_nid, {
+      room_nid: row.room_nid,
+      room_id: row.room_id,
+      membership,
+      position: row.position,
+      sender: row.sender,
+      forgotten: left && (known?.forgotten ?? false),
+      joinedAt: cameIn ? row.position : (known?.joinedAt ?? 0),
+      room,
+    })
+    if (!room) this.unread.delete(row.room_nid)
+    this.changes.push({
+      position: row.position,
+      room_nid: row.room_nid,
+      membership,
+      prev_membership: (member.prev_membership as Membership | undefined) ?? null,
+    })
+    if (this.changes.length > changesMax) {
+      const dropped = this.changes.splice(0, changesMax / 2)
+      this.changesFrom = dropped.at(-1)?.position ?? this.changesFrom
+    }
+  }
+
+  addAccountData(row: AccountDataRow): void {
+    if (row.position > this.accountData) this.accountData = row.position
+    if (row.type === 'm.ignored_user_list' && row.room_nid === 0) this.ignored = ignoredUsers(row.content)
+    if (row.position <= this.accountDataFrom) return
+    this.recentAccountData.push(row)
+    if (this.recentAccountData.length > accountDataMax) {
+      const dropped = this.recentAccountData.splice(0, accountDataMax / 2)
+      this.accountDataFrom = dropped.at(-1)?.position ?? this.accountDataFrom
+    }
+  }
+
+  addPrivateReceipt(row: ReceiptRow): void {
+    if (row.position > this.privateReceipts) this.privateReceipts = row.position
+    if (row.position <= this.privateReceiptsFrom) return
+    this.recentPrivateReceipts.push(row)
+    if (this.recentPrivateReceipts.length > receiptsMax) {
+      const dropped = this.recentPrivateReceipts.splice(0, receiptsMax / 2)
+      this.privateReceiptsFrom = dropped.at(-1)?.position ?? this.privateReceiptsFrom
+    }
+  }
+
+  wake(): void {
+    for (const waiter of this.waiters) waiter.wake()
+  }
+}
+
+/** https://spec.matrix.org/v1.19/client-server-api/#ignoring-users; what is malformed ignores nobody. */
+export function ignoredUsers(content: string): ReadonlySet<string> {
+  const parsed: unknown = JSON.parse(content)
+  if (typeof parsed !== 'object' || parsed === null || !('ignored_users' in parsed)) return new Set()
+  const { ignored_users } = parsed
+  return new Set(typeof ignored_users === 'object' && ignored_users !== null ? Object.keys(ignored_users) : [])
+}

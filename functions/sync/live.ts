@@ -1,0 +1,384 @@
+/** The sync role's memory: users whose clients sync, the rooms they are joined to, and who waits for what. Streams feed
+ *  it, so it is always at the positions that replication tells; it is bounded, and what it has forgotten is read again. */
+import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
+import type { Replication } from '../../shared/replication/replication.ts'
+import { pushClassOf } from '../../shared/storage/push-rules.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
+import { joinedRoomsOf, roomsOfUser } from '../../shared/storage/sync-rooms.ts'
+import { userDataPositions } from '../../shared/storage/sync-users.ts'
+import type { AccountDataRow } from '../../shared/streams/account-data.ts'
+import type { EventRow } from '../../shared/streams/events.ts'
+import type { InvalidationRow } from '../../shared/streams/invalidations.ts'
+import type { PresenceRow } from '../../shared/streams/presence.ts'
+import type { ReceiptRow } from '../../shared/streams/receipts.ts'
+import type { StreamPositions } from '../../shared/streams/registry.ts'
+import type { TypingRow } from '../../shared/streams/typing.ts'
+import { LiveRoom } from './live-room.ts'
+import { ignoredUsers, LiveUser } from './live-user.ts'
+import { PresenceLog } from './presence-log.ts'
+import { applyOwnReceipt } from './unread.ts'
+
+/** Users are weighed by their rooms: about 250 bytes each. */
+const membershipsMax = 400_000
+const userWeight = 8
+
+interface Load {
+  readonly events: EventRow[]
+  readonly receipts: ReceiptRow[]
+  readonly accountData: AccountDataRow[]
+}
+
+export class Live {
+  readonly presence = new PresenceLog()
+  /** Where the streams kept in memory began for this process: an older token has seen another process's rows. */
+  readonly startedAt: StreamPositions
+  private readonly sql: ReadSql
+  private readonly replication: Replication
+  private readonly timelineBytesMax: number
+  private readonly rooms = new Map<number, LiveRoom>()
+  private readonly roomsById = new Map<RoomId, LiveRoom>()
+  /** Least recently used first. */
+  private readonly users = new Map<UserId, LiveUser>()
+  private readonly loading = new Map<UserId, Promise<LiveUser>>()
+  private readonly loads = new Set<Load>()
+  private readonly typing = new Map<RoomId, { position: number; users: readonly UserId[] }>()
+  /** Rooms with a cached timeline, least recently used first. */
+  private readonly timelines = new Set<LiveRoom>()
+  private timelineBytes = 0
+  private weight = 0
+  private behind: { position: number; stream: keyof StreamPositions; resolve: () => void }[] = []
+  private toWake = new Set<LiveUser>()
+  private readonly unsubscribe: (() => void)[]
+
+  constructor(deps: { sql: ReadSql; replication: Replication; timelineBytesMax: number }) {
+    this.sql = deps.sql
+    this.replication = deps.replication
+    this.timelineBytesMax = deps.timelineBytesMax
+    this.startedAt = { ...deps.replication.positions() }
+    const { replication } = deps
+    this.unsubscribe = [
+      replication.subscribe('events', ({ rows }) => this.hear('events', rows, (row) => this.onEvent(row))),
+      replication.subscribe('receipts', ({ rows }) => this.hear('receipts', rows, (row) => this.onReceipt(row))),
+      replication.subscribe('account_data', ({ rows }) =>
+        this.hear('account_data', rows, (row) => this.onAccountData(row)),
+      ),
+      replication.subscribe('typing', ({ rows }) => this.hear('typing', rows, (row) => this.onTyping(row))),
+      replication.subscribe('presence', ({ rows }) => this.hear('presence', rows, (row) => this.onPresence(row))),
+      replication.subscribe('invalidations', ({ rows }) =>
+        this.hear('invalidations', rows, (row) => this.onInvalidation(row)),
+      ),
+    ]
+  }
+
+  close(): void {
+    for (const end of this.unsubscribe) end()
+    for (const user of this.users.values()) user.wake()
+  }
+
+  /** The user's entry if it is there: no query, no promise. */
+  peek(user_id: UserId): LiveUser | undefined {
+    const user = this.users.get(user_id)
+    if (!user) return undefined
+    this.users.delete(user_id)
+    this.users.set(user_id, user)
+    return user
+  }
+
+  /** The user's entry, at today's positions. */
+  async user(user_id: UserId): Promise<LiveUser> {
+    const known = this.peek(user_id)
+    if (known) return known
+    const underway = this.loading.get(user_id)
+    if (underway) return underway
+    const loading = this.load(user_id).finally(() => this.loading.delete(user_id))
+    this.loading.set(user_id, loading)
+    return loading
+  }
+
+  private async load(user_id: UserId): Promise<LiveUser> {
+    const load: Load = { events: [], receipts: [], accountData: [] }
+    this.loads.add(load)
+    try {
+      const before = { ...this.replication.positions() }
+      const [rooms, data, pushClass] = await Promise.all([
+        roomsOfUser(this.sql, user_id),
+        userDataPositions(this.sql, user_id),
+        pushClassOf(this.sql, user_id),
+      ])
+      // What was read may be ahead of what was published: one answer must not mix the two.
+      let newest = 0
+      let receipts = data.private_receipts
+      for (const row of rooms) {
+        newest = Math.max(newest, row.position, row.last_event)
+        receipts = Math.max(receipts, row.last_receipt)
+      }
+      await Promise.all([
+        this.reached('events', newest),
+        this.reached('receipts', receipts),
+        this.reached('account_data', data.account_data),
+      ])
+      // From here on nothing waits: the entry and the streams agree.
+      const user = new LiveUser(user_id)
+      user.changesFrom = before.events
+      user.accountData = data.account_data
+      user.accountDataFrom = Math.max(before.account_data, data.account_data)
+      user.privateReceipts = data.private_receipts
+      user.privateReceiptsFrom = Math.max(before.receipts, data.private_receipts)
+      user.ignored = data.ignored === null ? new Set() : ignoredUsers(data.ignored)
+      user.pushClass = pushClass
+      for (const row of rooms) {
+        user.changesFrom = Math.max(user.changesFrom, row.position)
+        const { room_nid, room_id, membership, position, sender, forgotten, joined_at: joinedAt } = row
+        const room =
+          membership === 'join' ? this.room(row, { event: row.last_event, receipt: row.last_receipt }, load) : undefined
+        room?.users.add(user)
+        user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, forgotten, joinedAt, room })
+      }
+      for (const row of load.events) this.applyMember(user, row)
+      for (const row of load.accountData) if (row.user_id === user_id) user.addAccountData(row)
+      for (const row of load.receipts) {
+        if (row.user_id === user_id && row.receipt_type === 'm.read.private') user.addPrivateReceipt(row)
+      }
+      this.users.set(user_id, user)
+      this.weight += user.rooms.size + userWeight
+      this.evictUsers(user)
+      return user
+    } finally {
+      this.loads.delete(load)
+    }
+  }
+
+  /** The room's entry, made if need be; `load` holds what the streams told since its last positions were read. */
+  private room(ref: { room_nid: number; room_id: RoomId }, last: { event: number; receipt: number }, load?: Load) {
+    const known = this.rooms.get(ref.room_nid)
+    if (known) return known
+    const room = new LiveRoom(ref, last)
+    const typing = this.typing.get(ref.room_id)
+    if (typing) {
+      room.typing = typing.position
+      room.typists = typing.users
+    }
+    this.rooms.set(ref.room_nid, room)
+    this.roomsById.set(ref.room_id, room)
+    for (const row of load?.events ?? []) if (row.room_nid === ref.room_nid) this.append(room, row)
+    for (const row of load?.receipts ?? []) {
+      if (row.room_nid === ref.room_nid && row.receipt_type === 'm.read') room.addReceipt(row)
+    }
+    return room
+  }
+
+  private release(user: LiveUser, room: LiveRoom): void {
+    room.users.delete(user)
+    if (room.users.size > 0) return
+    this.rooms.delete(room.room_nid)
+    this.roomsById.delete(room.room_id)
+    if (this.timelines.delete(room)) this.timelineBytes -= room.timelineBytes
+  }
+
+  private evictUsers(except: LiveUser): void {
+    if (this.weight <= membershipsMax) return
+    for (const user of this.users.values()) {
+      if (user === except || user.waiters.size > 0 || user.uses > 0) continue
+      this.users.delete(user.user_id)
+      this.weight -= user.rooms.size + userWeight
+      for (const { room } of user.rooms.values()) if (room) this.release(user, room)
+      if (this.weight <= membershipsMax) return
+    }
+  }
+
+  /** Applies rows, then wakes: whoever is woken finds all of the update. */
+  private hear<Row>(stream: keyof StreamPositions, rows: readonly Row[], apply: (row: Row) => void): void {
+    for (const row of rows) apply(row)
+    if (this.behind.length > 0) {
+      const position = this.replication.positions()[stream]
+      this.behind = this.behind.filter((waiting) => {
+        if (waiting.stream !== stream || waiting.position > position) return true
+        waiting.resolve()
+        return false
+      })
+    }
+  }
+
+  private reached(stream: keyof StreamPositions, position: number): Promise<void> | undefined {
+    if (this.replication.positions()[stream] >= position) return undefined
+    return new Promise((resolve) => this.behind.push({ stream, position, resolve }))
+  }
+
+  private onEvent(row: EventRow): void {
+    for (const load of this.loads) load.events.push(row)
+    const room = this.rooms.get(row.room_nid)
+    if (room) this.append(room, row)
+    if (row.member) {
+      const user = this.users.get(row.member.user_id)
+      if (user) this.applyMember(user, row)
+      this.presence.memberChanged(row.member, row.room_nid)
+    }
+    if (room) this.wakeRoom(room)
+  }
+
+  private append(room: LiveRoom, row: EventRow): void {
+    const before = room.timelineBytes
+    room.append(row)
+    this.touchTimeline(room, before)
+  }
+
+  /** Tells that the room's cached timeline was used or changed; `before` is what it weighed. */
+  touchTimeline(room: LiveRoom, before = room.timelineBytes): void {
+    this.timelines.delete(room)
+    this.timelines.add(room)
+    this.timelineBytes += room.timelineBytes - before
+    for (const oldest of this.timelines) {
+      if (this.timelineBytes <= this.timelineBytesMax) return
+      this.timelines.delete(oldest)
+      this.timelineBytes -= oldest.timelineBytes
+      oldest.forgetTimeline()
+    }
+  }
+
+  private applyMember(user: LiveUser, row: EventRow): void {
+    const { member } = row
+    if (member?.user_id !== user.user_id) return
+    const known = user.rooms.get(row.room_nid)
+    if (known && known.position >= row.position) return
+    let room: LiveRoom | undefined
+    if (member.membership === 'join') {
+      room = known?.room
+      if (!room) {
+        const made = !this.rooms.has(row.room_nid)
+        room = this.room(row, { event: row.position - 1, receipt: this.replication.positions().receipts })
+        if (made) this.append(room, row)
+        room.users.add(user)
+      }
+    }
+    const size = user.rooms.size
+    user.applyMember(row, member, room)
+    this.weight += user.rooms.size - size
+    if (!room && known?.room) this.release(user, known.room)
+    this.wake(user)
+  }
+
+  private onReceipt(row: ReceiptRow): void {
+    for (const load of this.loads) load.receipts.push(row)
+    const room = this.rooms.get(row.room_nid)
+    const owner = this.users.get(row.user_id)
+    if (owner) applyOwnReceipt(owner, room, row)
+    if (row.receipt_type === 'm.read') {
+      room?.addReceipt(row)
+      if (room) this.wakeRoom(room)
+    } else if (owner) {
+      owner.addPrivateReceipt(row)
+      this.wake(owner)
+    }
+  }
+
+  private onAccountData(row: AccountDataRow): void {
+    for (const load of this.loads) load.accountData.push(row)
+    const user = this.users.get(row.user_id)
+    if (!user) return
+    user.addAccountData(row)
+    this.wake(user)
+  }
+
+  private onTyping(row: TypingRow): void {
+    if (row.user_ids.length > 0) this.typing.set(row.room_id, { position: row.position, users: row.user_ids })
+    else this.typing.delete(row.room_id)
+    const room = this.roomsById.get(row.room_id)
+    if (!room) return
+    room.typing = row.position
+    room.typists = row.user_ids
+    this.wakeRoom(room)
+  }
+
+  private onPresence(row: PresenceRow): void {
+    this.presence.add(row)
+    const known = this.presence.roomsOf(row.user_id)
+    if (known) {
+      this.wakeNeighbours(row.user_id, known)
+      return
+    }
+    const rooms = this.users.get(row.user_id)?.rooms
+    if (rooms) {
+      const joined = new Set<number>()
+      for (const room of rooms.values()) if (room.membership === 'join') joined.add(room.room_nid)
+      this.presence.setRooms(row.user_id, joined)
+      this.wakeNeighbours(row.user_id, joined)
+      return
+    }
+    this.placePresence().catch(() => {
+      // Who waits is answered by the next thing that happens; the request that needs the rooms reads them, and fails then.
+    })
+  }
+
+  /** Reads the rooms of users whose presence is known and whose rooms are not. */
+  async placePresence(): Promise<void> {
+    const unplaced = this.presence.unplaced()
+    if (unplaced.length === 0) return
+    const ticket = this.presence.startPlacing(unplaced)
+    const rooms = await joinedRoomsOf(this.sql, unplaced)
+    for (const [user, joined] of this.presence.finishPlacing(ticket, rooms)) this.wakeNeighbours(user, joined)
+  }
+
+  private wakeNeighbours(user_id: UserId, rooms: ReadonlySet<number>): void {
+    for (const nid of rooms) {
+      const room = this.rooms.get(nid)
+      if (room) this.wakeRoom(room)
+    }
+    const user = this.users.get(user_id)
+    if (user) this.wake(user)
+  }
+
+  private onInvalidation(row: InvalidationRow): void {
+    if (row.cache === 'event') {
+      for (const room of this.timelines) {
+        const before = room.timelineBytes
+        if (room.forgetEvent(row.key)) {
+          this.timelineBytes += room.timelineBytes - before
+          return
+        }
+      }
+    } else if (row.cache === 'room') {
+      const room = this.roomsById.get(row.key as RoomId)
+      if (!room) return
+      const before = room.timelineBytes
+      room.forgetTimeline()
+      room.members.clear()
+      this.timelineBytes -= before
+    } else if (row.cache === 'push_rules') {
+      const user = this.users.get(row.key as UserId)
+      if (!user) return
+      pushClassOf(this.sql, user.user_id).then(
+        (pushClass) => {
+          if (pushClass !== user.pushClass) user.unread.clear()
+          user.pushClass = pushClass
+        },
+        () => this.forgetUser(user),
+      )
+    }
+  }
+
+  /** What could not be brought up to date is read anew by the next request. */
+  private forgetUser(user: LiveUser): void {
+    if (!this.users.delete(user.user_id)) return
+    user.forgotten = true
+    this.weight -= user.rooms.size + userWeight
+    for (const { room } of user.rooms.values()) if (room) this.release(user, room)
+    user.wake()
+  }
+
+  private wakeRoom(room: LiveRoom): void {
+    for (const user of room.users) this.wake(user)
+  }
+
+  /** All that is published in one turn of the event loop wakes once. */
+  private wake(user: LiveUser): void {
+    if (user.waiters.size === 0) return
+    if (this.toWake.size === 0) setImmediate(() => this.wakeAll())
+    this.toWake.add(user)
+  }
+
+  private wakeAll(): void {
+    const users = this.toWake
+    this.toWake = new Set()
+    for (const user of users) user.wake()
+  }
+}

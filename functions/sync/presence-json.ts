@@ -1,0 +1,92 @@
+/** Presence of those who share a room with the user. https://spec.matrix.org/v1.19/client-server-api/#presence */
+import type { UserId } from '../../shared/matrix/ids.ts'
+import { joinedAmong } from '../../shared/storage/sync-rooms.ts'
+import type { PresenceRow } from '../../shared/streams/presence.ts'
+import type { StreamPositions } from '../../shared/streams/registry.ts'
+import type { AnswerContext } from './answer.ts'
+import type { Live } from './live.ts'
+import type { LiveUser } from './live-user.ts'
+import type { Plan } from './plan.ts'
+
+/** Events of what changed, joined by commas; '' for none. On a first sync, and for tokens of an earlier process, all who
+ *  are not offline. */
+export async function presenceJson(context: AnswerContext, plan: Plan): Promise<string> {
+  const { live, user, filter, now } = context
+  const { since, upTo } = plan
+  if (filter.presence.passesNone || live.presence.position === 0) return ''
+  if (live.presence.unplaced().length > 0) await live.placePresence()
+  const rows = new Map<UserId, PresenceRow>()
+  for (const row of changedPresence(live, user, since, upTo)) rows.set(row.user_id, row)
+  if (since) for (const row of await newNeighbours(context, plan)) rows.set(row.user_id, row)
+  return [...rows.values()]
+    .filter((row) => filter.presence.matches({ type: 'm.presence', sender: row.user_id }))
+    .map((row) => presenceEventJson(row, now))
+    .join(',')
+}
+
+/** Whether the memory holds presence that the user was not told of. */
+export function presenceMoved(live: Live, since: StreamPositions, upTo: StreamPositions): boolean {
+  return live.presence.position > since.presence && since.presence < upTo.presence
+}
+
+export function changedPresence(
+  live: Live,
+  user: LiveUser,
+  since: StreamPositions | undefined,
+  upTo: StreamPositions,
+): PresenceRow[] {
+  const anew = !since || since.presence < live.startedAt.presence
+  const rows = live.presence.between(anew ? 0 : since.presence, upTo.presence)
+  return rows.filter(
+    (row) =>
+      row.user_id !== user.user_id &&
+      (!anew || row.presence !== 'offline') &&
+      sharesRoom(user, live.presence.roomsOf(row.user_id)),
+  )
+}
+
+function sharesRoom(user: LiveUser, rooms: ReadonlySet<number> | undefined): boolean {
+  if (!rooms) return false
+  if (rooms.size < user.rooms.size) {
+    for (const nid of rooms) if (user.rooms.get(nid)?.membership === 'join') return true
+    return false
+  }
+  for (const room of user.rooms.values()) if (room.membership === 'join' && rooms.has(room.room_nid)) return true
+  return false
+}
+
+/** Those who came into the user's rooms, or were there when the user came. */
+async function newNeighbours({ sql, live, user }: AnswerContext, { joins, since }: Plan): Promise<PresenceRow[]> {
+  const found = new Set<UserId>()
+  const entered: number[] = []
+  for (const part of joins) {
+    if (part.newly) entered.push(part.membership.room_nid)
+    else if (since) {
+      for (const { event } of part.room.timeline) {
+        const { member } = event
+        if (event.position <= since.events || event.position > part.upTo) continue
+        if (member?.membership === 'join' && member.prev_membership !== 'join') found.add(member.user_id)
+      }
+    }
+  }
+  if (entered.length > 0) {
+    for (const id of await joinedAmong(sql, entered, [...live.presence.users()])) found.add(id)
+  }
+  found.delete(user.user_id)
+  const rows: PresenceRow[] = []
+  for (const id of found) {
+    const row = live.presence.get(id)
+    if (row) rows.push(row)
+  }
+  return rows
+}
+
+function presenceEventJson(row: PresenceRow, now: number): string {
+  const content = {
+    presence: row.presence,
+    last_active_ago: Math.max(0, now - row.last_active_ts),
+    currently_active: row.currently_active,
+    ...(row.status_msg === undefined ? {} : { status_msg: row.status_msg }),
+  }
+  return `{"content":${JSON.stringify(content)},"sender":${JSON.stringify(row.user_id)},"type":"m.presence"}`
+}

@@ -1,0 +1,41 @@
+/** The sync role, put together: its routes and what they use. */
+import type { Clock } from '../../shared/clock.ts'
+import type { Config } from '../../shared/config/schema.ts'
+import type { Replication } from '../../shared/replication/replication.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
+import type { SyncDeps, TellPresence } from './deps.ts'
+import { Live } from './live.ts'
+import { syncRoutes } from './routes.ts'
+import { SyncFilters } from './sync-filter.ts'
+
+export interface SyncRole {
+  readonly routes: typeof syncRoutes
+  readonly deps: SyncDeps
+  /** Ends the subscriptions and answers who waits. */
+  close(): void
+}
+
+export function createSyncRole(options: {
+  readonly sql: ReadSql
+  readonly replication: Replication
+  readonly clock: Clock
+  readonly config: Config
+  /** Main's command; without it, syncing tells nobody that a user is online. */
+  readonly setPresence?: TellPresence
+  /** Told of what failed beside a request. */
+  readonly onError: (error: unknown) => void
+}): SyncRole {
+  const { sql, replication, clock, config } = options
+  const live = new Live({ sql, replication, timelineBytesMax: config.limits.sync_cache })
+  const deps: SyncDeps = {
+    sql,
+    replication,
+    clock,
+    config,
+    live,
+    filters: new SyncFilters(sql),
+    setPresence: options.setPresence,
+    onError: options.onError,
+  }
+  return { routes: syncRoutes, deps, close: () => live.close() }
+}

@@ -1,0 +1,4 @@
+/** Everything that the sync role serves. */
+import { getSync } from './get-sync.ts'
+
+export const syncRoutes = [getSync] as const

@@ -1,0 +1,296 @@
+/** The timelines and the state of an answer's rooms: from the rooms' caches where they reach far enough, the rest in a few
+ *  queries for all rooms together. https://spec.matrix.org/v1.19/client-server-api/#syncing */
+import { historyVisibilityOf, visibleTo } from '../../shared/core/visibility.ts'
+import { isJsonObject } from '../../shared/matrix/json-value.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
+import {
+  newestEvents,
+  type RoomRange,
+  type StateRequest,
+  type StateRow,
+  stateBefore,
+  stateBetween,
+  type VisibilityChange,
+  visibilityChanges,
+} from '../../shared/storage/sync-rooms.ts'
+import type { TimelineEvent } from '../../shared/timeline/timeline-event.ts'
+import type { Live } from './live.ts'
+import type { CachedEvent } from './live-room.ts'
+import type { LiveUser } from './live-user.ts'
+import type { TimelinePart } from './plan.ts'
+import type { SyncFilter } from './sync-filter.ts'
+
+/** An event to show; `body` where its JSON is kept ready. */
+export interface ShownEvent {
+  readonly event: TimelineEvent
+  readonly body?: string
+}
+
+export type StateEvent = StateRow | (TimelineEvent & { readonly state_key: string })
+
+export interface RoomSection {
+  readonly part: TimelinePart
+  events: readonly ShownEvent[]
+  limited: boolean
+  /** The timeline begins after this position. */
+  start: number
+  state: StateEvent[]
+  /** Changes of the user's membership, where the timeline reaches back to before they came in. */
+  changes: readonly VisibilityChange[] | undefined
+  /** Everything in (part.after, part.upTo] was in memory. */
+  cached: readonly CachedEvent[] | undefined
+}
+
+export interface SectionContext {
+  readonly sql: ReadSql
+  readonly live: Live
+  readonly user: LiveUser
+  readonly filter: SyncFilter
+  /** State is asked for at the end of the timeline, not at its start. */
+  readonly stateAfter: boolean
+}
+
+/** Sections of these rooms, in their order. Lazily loaded members are not among the state yet. */
+export async function readSections(context: SectionContext, parts: readonly TimelinePart[]): Promise<RoomSection[]> {
+  const sections = parts.map((part): RoomSection => {
+    const cached = cachedRange(context.live, part)
+    return { part, events: [], limited: false, start: part.after, state: [], changes: undefined, cached }
+  })
+  const missing = readTimelinesFromMemory(context, sections)
+  if (missing.length > 0) await readTimelines(context, missing)
+  const hidden = sections.filter(reachesBeforeJoin)
+  if (hidden.length > 0) await hideInvisible(context, hidden)
+  if (!readStateFromMemory(context, sections)) await readState(context, sections)
+  return sections
+}
+
+function cachedRange(live: Live, part: TimelinePart): readonly CachedEvent[] | undefined {
+  const { room } = part
+  if (!room || room.timelineFrom > part.after) return undefined
+  live.touchTimeline(room)
+  const { timeline } = room
+  let first = timeline.length
+  while (first > 0 && (timeline[first - 1]?.event.position ?? 0) > part.after) first--
+  let end = timeline.length
+  while (end > first && (timeline[end - 1]?.event.position ?? 0) > part.upTo) end--
+  return timeline.slice(first, end)
+}
+
+/** Returns the sections whose timeline has to be read from the database. */
+function readTimelinesFromMemory(context: SectionContext, sections: readonly RoomSection[]): RoomSection[] {
+  const missing: RoomSection[] = []
+  for (const section of sections) {
+    const events = section.cached ?? cachedTail(context, section.part)
+    if (events) setTimeline(context, section, select(context, section.part, events))
+    else missing.push(section)
+  }
+  return missing
+}
+
+/** The cache's events where they alone fill a limited timeline. */
+function cachedTail(context: SectionContext, part: TimelinePart): readonly CachedEvent[] | undefined {
+  const { room } = part
+  if (!room || !part.fresh || room.timeline.length <= context.filter.timelineLimit) return undefined
+  const events = room.timeline.filter(({ event }) => event.position <= part.upTo)
+  return select(context, part, events).length > context.filter.timelineLimit ? events : undefined
+}
+
+function select(context: SectionContext, part: TimelinePart, events: readonly CachedEvent[]): readonly ShownEvent[] {
+  const { filter, user } = context
+  if (filter.timeline.passesAll && user.ignored.size === 0 && !part.ownEventOnly) return events
+  return events.filter(({ event }) => shows(context, part, event))
+}
+
+function shows({ filter, user }: SectionContext, part: TimelinePart, event: TimelineEvent): boolean {
+  if (part.ownEventOnly && event.position !== part.membership.position) return false
+  if (event.state_key === undefined && user.ignored.has(event.sender)) return false
+  return filter.timeline.passesAll || filter.timeline.matches(event)
+}
+
+/** `events`: all that the timeline could show, or at least one more than its limit. */
+function setTimeline({ filter }: SectionContext, section: RoomSection, events: readonly ShownEvent[]): void {
+  const limit = filter.timelineLimit
+  const { part } = section
+  const over = events.length > limit
+  section.events = over ? (limit === 0 ? [] : events.slice(-limit)) : events
+  section.limited = over || part.newly
+  const first = section.events[0]
+  if (over) section.start = first ? first.event.position - 1 : part.upTo
+  else section.start = part.after
+}
+
+async function readTimelines(context: SectionContext, missing: readonly RoomSection[]): Promise<void> {
+  const { filter, sql, live } = context
+  const ranges = missing.map(({ part }) => ({
+    room_nid: part.membership.room_nid,
+    after: part.ownEventOnly ? part.upTo - 1 : part.after,
+    upTo: part.upTo,
+  }))
+  const found = filter.timeline.passesNone
+    ? new Map<number, TimelineEvent[]>()
+    : await newestEvents(sql, ranges, filter.timelineLimit + 1, filter.timelineSql)
+  for (const section of missing) {
+    const { part } = section
+    const events = found.get(part.membership.room_nid) ?? []
+    keep(live, filter, part, events)
+    const full = events.length > filter.timelineLimit
+    const shown = events.filter((event) => shows(context, part, event)).map((event) => ({ event }))
+    setTimeline(context, section, shown)
+    // The database held more than was shown here: what was left out lies before the oldest that was read.
+    if (full && !section.limited) {
+      section.limited = true
+      section.start = (events[0]?.position ?? part.upTo + 1) - 1
+    }
+  }
+}
+
+/** Keeps what was read for the next who asks. */
+function keep(live: Live, filter: SyncFilter, part: TimelinePart, events: readonly TimelineEvent[]): void {
+  const { room } = part
+  const last = events.at(-1)
+  if (!room || !last || !filter.timeline.passesAll || last.position !== room.events || room.timeline.length > 0) return
+  const before = room.timelineBytes
+  const all = events.length <= filter.timelineLimit
+  room.prepend(events, all ? part.after : (events[0]?.position ?? last.position) - 1)
+  live.touchTimeline(room, before)
+}
+
+function reachesBeforeJoin({ part, events }: RoomSection): boolean {
+  const first = events[0]
+  return first !== undefined && !part.ownEventOnly && first.event.position < part.membership.joinedAt
+}
+
+/** Leaves out what the history visibility keeps from those who were not there. */
+async function hideInvisible(context: SectionContext, sections: readonly RoomSection[]): Promise<void> {
+  const { sql, user } = context
+  const byRoom = await visibilityChanges(
+    sql,
+    user.user_id,
+    sections.map(({ part }) => part.membership.room_nid),
+  )
+  for (const section of sections) {
+    const changes = byRoom.get(section.part.membership.room_nid) ?? []
+    section.changes = changes
+    const lastJoin = changes.findLast((change) => change.type === 'm.room.member' && membershipIn(change) === 'join')
+    const visible = section.events.filter(({ event }) => {
+      const before = glimpse(changes, event.position - 1)
+      const after = glimpse(changes, event.position)
+      return visibleTo({
+        visibility: before.visibility,
+        visibilityAfter: after.visibility,
+        membership: before.membership,
+        ...(after.membership === undefined ? {} : { membershipAfter: after.membership }),
+        joinedLater: lastJoin !== undefined && lastJoin.position >= event.position,
+      })
+    })
+    if (visible.length === section.events.length) continue
+    section.events = visible
+    section.limited = true
+    const first = visible[0]
+    section.start = first ? first.event.position - 1 : section.part.upTo
+  }
+}
+
+function glimpse(changes: readonly VisibilityChange[], position: number) {
+  let visibility = historyVisibilityOf(undefined)
+  let membership: string | undefined
+  for (const change of changes) {
+    if (change.position > position) break
+    if (change.type === 'm.room.member') membership = membershipIn(change)
+    else visibility = historyVisibilityOf(field(change, 'history_visibility'))
+  }
+  return { visibility, membership }
+}
+
+function membershipIn(change: VisibilityChange): string | undefined {
+  const membership = field(change, 'membership')
+  return typeof membership === 'string' ? membership : undefined
+}
+
+function field(change: VisibilityChange, key: string) {
+  const content: unknown = JSON.parse(change.content)
+  return isJsonObject(content) ? content[key] : undefined
+}
+
+/** The user's membership at an event, its own effect included; undefined where there is nothing to tell. */
+export function membershipAt(section: RoomSection, event: TimelineEvent): string | undefined {
+  const { part, changes } = section
+  const { membership, position, joinedAt } = part.membership
+  if (event.position >= position) return membership
+  if (event.position >= joinedAt && joinedAt > 0) return 'join'
+  return changes ? (glimpse(changes, event.position).membership ?? 'leave') : 'leave'
+}
+
+/** True if no section needs a query for its state. */
+function readStateFromMemory(context: SectionContext, sections: readonly RoomSection[]): boolean {
+  let complete = true
+  for (const section of sections) {
+    if (section.part.ownEventOnly) continue
+    if (section.part.fullState || !section.cached) complete = false
+    else section.state = stateFromCache(context, section, section.cached)
+  }
+  return complete
+}
+
+function stateFromCache(context: SectionContext, section: RoomSection, cached: readonly CachedEvent[]): StateEvent[] {
+  const shown = new Set<TimelineEvent>()
+  if (!context.stateAfter) for (const { event } of section.events) shown.add(event)
+  const byKey = new Map<string, StateEvent>()
+  for (const { event } of cached) {
+    if (!isState(event) || shown.has(event)) continue
+    byKey.set(`${event.type}\0${event.state_key}`, event)
+  }
+  return [...byKey.values()].filter((event) => context.filter.state.matches(event))
+}
+
+function isState(event: TimelineEvent): event is TimelineEvent & { state_key: string } {
+  return event.state_key !== undefined
+}
+
+async function readState(context: SectionContext, sections: readonly RoomSection[]): Promise<void> {
+  const { sql, filter, stateAfter } = context
+  const full: RoomSection[] = []
+  const between: RoomRange[] = []
+  const dropped: RoomRange[] = []
+  for (const section of sections) {
+    const { part, start } = section
+    const { room_nid } = part.membership
+    if (part.ownEventOnly || (section.cached && !part.fullState)) continue
+    if (part.fullState) full.push(section)
+    else if (stateAfter) between.push({ room_nid, after: part.after, upTo: part.upTo })
+    else if (start > part.after) between.push({ room_nid, after: part.after, upTo: start })
+    if (!stateAfter && !filter.timeline.passesAll && start < part.upTo) {
+      dropped.push({ room_nid, after: start, upTo: part.upTo })
+    }
+  }
+  if (filter.state.passesNone) return
+  const [whole, delta, hidden] = await Promise.all([
+    stateBefore(
+      sql,
+      full.map((section) => stateRequest(context, section)),
+    ),
+    stateBetween(sql, between),
+    stateBetween(sql, dropped),
+  ])
+  for (const section of sections) {
+    const { room_nid } = section.part.membership
+    if (section.part.ownEventOnly || (section.cached && !section.part.fullState)) continue
+    const byKey = new Map<string, StateRow>()
+    const shown = new Set(section.events.map(({ event }) => event.event_nid))
+    for (const rows of [section.part.fullState ? whole : delta, hidden]) {
+      for (const row of rows.get(room_nid) ?? []) {
+        if (!stateAfter && shown.has(row.event_nid)) continue
+        if (filter.state.matches({ ...row, room_id: section.part.membership.room_id })) {
+          byKey.set(`${row.type}\0${row.state_key}`, row)
+        }
+      }
+    }
+    section.state = [...byKey.values()]
+  }
+}
+
+/** Members are left to lazy loading where that was asked for. */
+function stateRequest({ filter, stateAfter }: SectionContext, { part, start }: RoomSection): StateRequest {
+  const members = filter.lazyMembers ? [] : 'all'
+  return { room_nid: part.membership.room_nid, before: (stateAfter ? part.upTo : start) + 1, members, rest: true }
+}

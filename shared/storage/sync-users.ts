@@ -1,0 +1,23 @@
+import type { UserId } from '../matrix/ids.ts'
+import type { ReadSql } from './sql.ts'
+
+export interface UserDataPositions {
+  /** Last positions of the user's account data and private receipts; 0 if there are none. */
+  readonly account_data: number
+  readonly private_receipts: number
+  /** JSON text of `m.ignored_user_list`. */
+  readonly ignored: string | null
+}
+
+/** Where a user's own data stands. */
+export async function userDataPositions(sql: ReadSql, user: UserId): Promise<UserDataPositions> {
+  const [row] = await sql<UserDataPositions[]>`
+    select
+      coalesce((select max(position) from account_data where user_id = ${user}), 0) as account_data,
+      coalesce((select max(position) from receipts
+        where user_id = ${user} and receipt_type = 'm.read.private'), 0) as private_receipts,
+      (select content from account_data
+        where user_id = ${user} and room_nid = 0 and type = 'm.ignored_user_list') as ignored`
+  if (!row) throw new Error('a select without a table has one row')
+  return row
+}
