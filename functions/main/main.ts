@@ -1,0 +1,108 @@
+/** The writer: everything that changes the database, wired by hand. */
+import type { Clock } from '../../shared/clock.ts'
+import type { MainClient } from '../../shared/commands/registry.ts'
+import type { Config } from '../../shared/config/schema.ts'
+import type { Logger } from '../../shared/logging.ts'
+import type { SigningKey } from '../../shared/matrix/signatures.ts'
+import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
+import type { Publisher, Replication } from '../../shared/replication/replication.ts'
+import type { MainSql } from '../../shared/storage/sql.ts'
+import { createAccounts } from './commands/accounts/accounts.ts'
+import { pushRuleHandlers } from './commands/push-rules.ts'
+import { createCarryOver } from './commands/rooms/carry-over.ts'
+import { roomHandlers } from './commands/rooms/index.ts'
+import { createUserData } from './commands/user-data/index.ts'
+import { createKeyedQueue } from './keyed-queue.ts'
+import { createCommitter } from './persist/committer.ts'
+import { createNids } from './persist/nids.ts'
+import { createStateTrees } from './persist/state-trees.ts'
+import { createAuthChains } from './rooms/auth-chains.ts'
+import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
+import { PushClasses } from './rooms/push-classes.ts'
+import { createTransactions } from './rooms/transactions.ts'
+
+export interface MainDeps {
+  readonly config: Config
+  readonly sql: MainSql
+  readonly replication: Replication & Publisher
+  readonly ephemeral: WritableEphemeralStore
+  readonly clock: Clock
+  readonly signingKey: SigningKey
+  readonly log: Pick<Logger, 'error'>
+  /** Nothing can be written any more: the process has to end. */
+  readonly onFatal: (error: Error) => void
+}
+
+export interface Main {
+  /** The handlers of all commands; in one process they are called as they are. */
+  readonly commands: MainClient
+  readonly rooms: RoomEngine
+  /** Writes what is waiting, then lets go of the database. */
+  close(): Promise<void>
+}
+
+export async function createMain(deps: MainDeps): Promise<Main> {
+  const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal } = deps
+  const serverName = config.server_name
+  const committer = createCommitter({ sql, publisher: replication, clock, onFatal })
+  const nids = createNids(sql)
+  const classes = await PushClasses.load(sql)
+  const rooms = createRoomEngine({
+    sql,
+    clock,
+    nids,
+    stateTrees: createStateTrees({ sql, nids }),
+    authChains: createAuthChains({ sql, nids }),
+    serverName,
+    signingKey,
+    pushClasses: classes,
+    committer,
+    warmRoomsBytes: config.limits.warm_rooms,
+    onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
+  })
+  const pushRules = pushRuleHandlers({ sql, committer, queue: createKeyedQueue(), classes })
+  const roomCommands = roomHandlers({
+    sql,
+    clock,
+    config,
+    serverName,
+    committer,
+    nids,
+    engine: rooms,
+    transactions: createTransactions(sql),
+    carryOver: createCarryOver({
+      sql,
+      committer,
+      async copyPushRules(user_id, fromTo) {
+        await pushRules.copyRoomPushRules({ user_id, ...fromTo })
+      },
+    }),
+  })
+  const accounts = createAccounts({
+    config,
+    sql,
+    committer,
+    clock,
+    rooms: {
+      memberProfileChanged: rooms.memberProfileChanged,
+      changeMembership: roomCommands.changeMembership,
+    },
+  })
+  const userData = createUserData({
+    sql,
+    committer,
+    replication,
+    ephemeral,
+    clock,
+    onError: (err) => log.error({ err }, 'a background write failed'),
+  })
+  return {
+    commands: { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules },
+    rooms,
+    async close() {
+      await userData.close()
+      await rooms.close()
+      await committer.close()
+    },
+  }
+}
