@@ -1,7 +1,16 @@
 /** Every route of the client role. */
 import { accountRoutes } from './accounts/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
+import { pushRuleRoutes } from './push-rules.ts'
 import { readRoutes } from './read/routes.ts'
+import { roomRoutes } from './rooms/routes.ts'
 import { userDataRoutes } from './user-data/routes.ts'
 
-export const clientRoutes = [...accountRoutes, ...profileRoutes, ...readRoutes, ...userDataRoutes] as const
+export const clientRoutes = [
+  ...accountRoutes,
+  ...profileRoutes,
+  ...roomRoutes,
+  ...readRoutes,
+  ...pushRuleRoutes,
+  ...userDataRoutes,
+] as const
