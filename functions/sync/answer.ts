@@ -76,8 +76,7 @@ function opening(plan: Plan, head: string): string {
 }
 
 function wrapped(plan: Plan, head: string, pieces: readonly string[]): string[] {
-  if (pieces.length === 0) return [`${opening(plan, head)}}`]
-  return [`${opening(plan, head)},"rooms":{`, ...pieces, '}}}']
+  return [pieces.length === 0 ? `${opening(plan, head)}}` : `${opening(plan, head)},"rooms":{${pieces.join('')}}}}`]
 }
 
 async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
