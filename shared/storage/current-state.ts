@@ -17,7 +17,7 @@ export async function currentStateEvent(
   const rows = await sql<StoredEvent[]>`
     select ${eventColumns(sql)} from current_state c join events e using (event_nid)
     where c.room_nid = ${room.room_nid} and c.type = ${pgText(type)} and c.state_key = ${pgText(stateKey)}`
-  const [event] = await timelineEvents(sql, rows, room.room_id)
+  const [event] = await timelineEvents(sql, rows, room)
   return event
 }
 
@@ -27,7 +27,7 @@ export async function currentMembers(sql: ReadSql, room: RoomRef, users: readonl
     select ${eventColumns(sql)} from current_state c join events e using (event_nid)
     where c.room_nid = ${room.room_nid} and c.type = 'm.room.member'
       and c.state_key = any(${sql.array(users.map(pgText), 25)}::text[])`
-  return timelineEvents(sql, rows, room.room_id)
+  return timelineEvents(sql, rows, room)
 }
 
 /** The whole state, or its member events, ordered by type and key, in pages: a large room is never in memory at once,
@@ -54,7 +54,7 @@ export async function* currentState(
       order by c.room_nid, c.type, c.state_key limit ${pageRows}`
     const last = rows.at(-1)
     if (!last) return
-    yield await timelineEvents(sql, rows, room.room_id)
+    yield await timelineEvents(sql, rows, room)
     if (rows.length < pageRows) return
     type = last.type
     stateKey = last.state_key ?? ''
@@ -77,5 +77,5 @@ export async function currentStateWithMembers(
       select event_nid from current_state where room_nid = ${room.room_nid} and type = 'm.room.member'
         and state_key = any(${sql.array(users.map(pgText), 25)}::text[])
     ) c join events e using (event_nid)`
-  return timelineEvents(sql, rows, room.room_id)
+  return timelineEvents(sql, rows, room)
 }

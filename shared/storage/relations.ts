@@ -44,7 +44,7 @@ export async function childEvents(sql: ReadSql, room: RoomRef, question: Childre
         ), ids as (select distinct event_id from reached where depth > 0)
         select ${eventColumns(sql)} from ids join events e using (event_id) where true ${chosen}`
     : await sql<StoredEvent[]>`select ${eventColumns(sql)} from events e where e.relates_to = ${parent} ${chosen}`
-  return timelineEvents(sql, rows, room.room_id)
+  return timelineEvents(sql, rows, room)
 }
 
 /** A child that its parent's bundled aggregations are made from. */

@@ -34,7 +34,7 @@ export async function threadRoots(sql: ReadSql, room: RoomRef, question: Threads
                 and c.rel_type = 'm.thread' and c.position is not null))`
       }
     order by t.latest_position desc limit ${limit}`
-  const roots = await timelineEvents(sql, rows, room.room_id)
+  const roots = await timelineEvents(sql, rows, room)
   return roots.map((root, i) => ({ root, latest_position: rows[i]?.latest_position ?? 0 }))
 }
 

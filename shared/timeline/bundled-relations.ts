@@ -45,7 +45,8 @@ async function bundle(
   threads: boolean,
 ): Promise<ReadonlyMap<string, string>> {
   const ids: string[] = []
-  for (const event of events) if (event.state_key === undefined) ids.push(event.event_id)
+  for (const event of events)
+    if (event.state_key === undefined && event.has_children !== false) ids.push(event.event_id)
   if (ids.length === 0) return none
   const { sql, room, upTo, ignored } = context
   const found = await bundleChildren(sql, room, ids, upTo)

@@ -7,4 +7,6 @@ export interface TimelineEvent extends EventRow {
   readonly redacted_because?: string
   /** The room's state after this event; known of rows read from the database. */
   readonly state_root?: number
+  /** Whether it has children that could be bundled with it; known of pages of timelines. */
+  readonly has_children?: boolean
 }
