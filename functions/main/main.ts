@@ -8,17 +8,15 @@ import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
-import { pushRuleHandlers } from './commands/push-rules.ts'
+import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { createUserData } from './commands/user-data/index.ts'
-import { createKeyedQueue } from './keyed-queue.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
 import { createStateTrees } from './persist/state-trees.ts'
 import { createAuthChains } from './rooms/auth-chains.ts'
 import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
-import { PushClasses } from './rooms/push-classes.ts'
 import { createTransactions } from './rooms/transactions.ts'
 
 export interface MainDeps {
@@ -46,7 +44,12 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const serverName = config.server_name
   const committer = createCommitter({ sql, publisher: replication, clock, onFatal })
   const nids = createNids(sql)
-  const classes = await PushClasses.load(sql)
+  const pushRules = await createPushRules({
+    sql,
+    committer,
+    replication,
+    onError: (err) => log.error({ err }, 'changed push rules could not be read'),
+  })
   const rooms = createRoomEngine({
     sql,
     clock,
@@ -55,12 +58,11 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     authChains: createAuthChains({ sql, nids }),
     serverName,
     signingKey,
-    pushClasses: classes,
+    pushClasses: pushRules.classes,
     committer,
     warmRoomsBytes: config.limits.warm_rooms,
     onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
   })
-  const pushRules = pushRuleHandlers({ sql, committer, queue: createKeyedQueue(), classes })
   const roomCommands = roomHandlers({
     sql,
     clock,
@@ -74,7 +76,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       sql,
       committer,
       async copyPushRules(user_id, fromTo) {
-        await pushRules.copyRoomPushRules({ user_id, ...fromTo })
+        await pushRules.handlers.copyRoomPushRules({ user_id, ...fromTo })
       },
     }),
   })
@@ -97,9 +99,10 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     onError: (err) => log.error({ err }, 'a background write failed'),
   })
   return {
-    commands: { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules },
+    commands: { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers },
     rooms,
     async close() {
+      pushRules.close()
       await userData.close()
       await rooms.close()
       await committer.close()

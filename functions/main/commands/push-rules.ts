@@ -15,20 +15,46 @@ import type { PushRuleset } from '../../../shared/core/push/ruleset.ts'
 import { canonicalJsonLoose } from '../../../shared/matrix/canonical-json.ts'
 import type { UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonValue } from '../../../shared/matrix/json-value.ts'
+import type { Replication } from '../../../shared/replication/replication.ts'
 import { defaultClass, rulesetFor } from '../../../shared/storage/push-rules.ts'
 import { type MainSql, pgText } from '../../../shared/storage/sql.ts'
-import type { KeyedQueue } from '../keyed-queue.ts'
+import { createKeyedQueue, type KeyedQueue } from '../keyed-queue.ts'
 import type { Committer } from '../persist/writes.ts'
-import { defaultClassRules, type PushClasses } from '../rooms/push-classes.ts'
+import { defaultClassRules, PushClasses } from '../rooms/push-classes.ts'
 
-export interface PushRuleDeps {
+interface Deps {
   readonly sql: MainSql
   readonly committer: Committer
   readonly queue: KeyedQueue
   readonly classes: PushClasses
 }
 
-export function pushRuleHandlers(deps: PushRuleDeps): Pick<MainClient, keyof typeof pushRuleCommands> {
+export interface PushRulesDeps {
+  readonly sql: MainSql
+  readonly committer: Committer
+  readonly replication: Replication
+  /** Told when a change that another process made could not be read. */
+  readonly onError: (error: unknown) => void
+}
+
+/** Loads the classes, follows changes that other processes make, and gives the handlers of the commands. */
+export async function createPushRules(deps: PushRulesDeps): Promise<{
+  readonly handlers: Pick<MainClient, keyof typeof pushRuleCommands>
+  readonly classes: PushClasses
+  close(): void
+}> {
+  const { sql, committer, replication, onError } = deps
+  const classes = await PushClasses.load(sql)
+  const queue = createKeyedQueue()
+  const close = replication.subscribe('invalidations', (update) => {
+    for (const { cache, key } of update.rows) {
+      if (cache === 'push_rules') classes.refresh(sql, key as UserId).catch(onError)
+    }
+  })
+  return { handlers: pushRuleHandlers({ sql, committer, queue, classes }), classes, close }
+}
+
+function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCommands> {
   const { sql, committer, queue, classes } = deps
 
   /** One change at a time a user: each starts from what the one before it left. */
