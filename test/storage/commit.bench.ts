@@ -90,7 +90,7 @@ try {
   await measure(3_000, 10)
   await measure(10_000, 10)
   await measure(10_000, 50)
-  await measure(2_000, 1)
+  await measure(5_000, 1)
 } finally {
   await committer.close()
   await database.drop()

@@ -113,23 +113,31 @@ function parsePositions(literal: string | null): Positions {
   return (literal ?? '').slice(1, -1).split(',').map(Number)
 }
 
+/** Types of the parameters of `commit_batch`. They are sent as text, which spares the driver a look at each array. */
+const parameterTypes = [
+  'text, bigint, bigint, bigint[]',
+  'bigint[], text[], bigint[], integer[], bigint[], text[], text[], text[], bigint[], text, text, bigint[], bigint[]',
+  'text[], text[], text[], text[], smallint[], smallint[], text[], text[]',
+  'bigint[], text[], bigint[], bigint[]',
+  'text[], text[], text, bigint, jsonb',
+]
+  .join(', ')
+  .split(', ')
+const commitBatchText = `select commit_batch(${parameterTypes
+  .map((type, i) => `$${i + 1}::text::${type}`)
+  .join(', ')})::text as positions`
+
 async function send(
   tx: WriteTx,
   [writer, epoch, batchNumber]: [string, number, number],
   { counts, parameters: p }: EncodedBatch,
   batch: readonly Writes[],
 ): Promise<Positions> {
-  const commitBatch = tx<{ positions: string }[]>`
-    select commit_batch(${writer}, ${epoch}, ${batchNumber}, ${`{${counts.join(',')}}`}::text::bigint[],
-      ${p[0]!}::text::bigint[], ${p[1]!}::text::text[], ${p[2]!}::text::bigint[], ${p[3]!}::text::integer[],
-      ${p[4]!}::text::bigint[], ${p[5]!}::text::text[], ${p[6]!}::text::text[], ${p[7]!}::text::text[],
-      ${p[8]!}::text::bigint[], ${p[9]!}::text, ${p[10]!}::text, ${p[11]!}::text::bigint[],
-      ${p[12]!}::text::bigint[], ${p[13]!}::text::text[], ${p[14]!}::text::text[], ${p[15]!}::text::text[],
-      ${p[16]!}::text::text[], ${p[17]!}::text::smallint[], ${p[18]!}::text::smallint[], ${p[19]!}::text::text[],
-      ${p[20]!}::text::text[], ${p[21]!}::text::bigint[], ${p[22]!}::text::text[], ${p[23]!}::text::bigint[],
-      ${p[24]!}::text::bigint[], ${p[25]!}::text::text[], ${p[26]!}::text::text[], ${p[27]!}::text,
-      ${p[28]!}::bigint,
-      ${p[29] ?? null}::text::jsonb)::text as positions`
+  const commitBatch = tx.unsafe<{ positions: string }[]>(
+    commitBatchText,
+    [writer, epoch, batchNumber, `{${counts.join(',')}}`, ...p],
+    { prepare: true },
+  )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
   if (further.length === 0) {
     const [row] = await commitBatch

@@ -198,24 +198,30 @@ begin
       select event_nid, event_id, room_nid, after_events - p_counts[1] + at, depth, type, state_key, sender,
         origin_server_ts, content, envelope, state_root, replaces_nid, redacts, relates_to, rel_type, thread_root,
         push, flags, device_id, txn_id
-      from unnest(p_event_nid, p_event_id, p_room_nid, p_at, p_depth, p_type, p_state_key, p_sender,
-        p_origin_server_ts, string_to_array(p_content, E'\x01'), string_to_array(p_envelope, E'\x01'), p_state_root,
-        p_replaces_nid, p_redacts, p_relates_to, p_rel_type, p_thread_root, p_push, p_flags, p_device_id, p_txn_id)
-        as x(event_nid, event_id, room_nid, at, depth, type, state_key, sender, origin_server_ts, content, envelope,
-        state_root, replaces_nid, redacts, relates_to, rel_type, thread_root, push, flags, device_id, txn_id);
+      -- In the select list they are read in step; in `from`, each array would be copied into a table of its own.
+      from (select
+        unnest(p_event_nid) as event_nid, unnest(p_event_id) as event_id, unnest(p_room_nid) as room_nid,
+        unnest(p_at) as at, unnest(p_depth) as depth, unnest(p_type) as type, unnest(p_state_key) as state_key,
+        unnest(p_sender) as sender, unnest(p_origin_server_ts) as origin_server_ts,
+        unnest(string_to_array(p_content, E'\x01')) as content,
+        unnest(string_to_array(p_envelope, E'\x01')) as envelope, unnest(p_state_root) as state_root,
+        unnest(p_replaces_nid) as replaces_nid, unnest(p_redacts) as redacts, unnest(p_relates_to) as relates_to,
+        unnest(p_rel_type) as rel_type, unnest(p_thread_root) as thread_root, unnest(p_push) as push,
+        unnest(p_flags) as flags, unnest(p_device_id) as device_id, unnest(p_txn_id) as txn_id) as x;
   end if;
   if p_head_room <> '{}' then
     insert into room_heads (room_nid, forward_extremities, state_root, depth)
       select room_nid, forward_extremities::bigint[], state_root, depth
-      from unnest(p_head_room, p_head_extremities, p_head_root, p_head_depth)
-        as x(room_nid, forward_extremities, state_root, depth)
+      from (select unnest(p_head_room) as room_nid, unnest(p_head_extremities) as forward_extremities,
+        unnest(p_head_root) as state_root, unnest(p_head_depth) as depth) as x
       on conflict (room_nid) do update set forward_extremities = excluded.forward_extremities,
         state_root = excluded.state_root, depth = excluded.depth;
   end if;
   if p_scope <> '{}' then
     insert into idempotency (scope, key, response, created_ts)
       select scope, key, response, p_created_ts
-      from unnest(p_scope, p_key, string_to_array(p_response, E'\x01')) as x(scope, key, response);
+      from (select unnest(p_scope) as scope, unnest(p_key) as key,
+        unnest(string_to_array(p_response, E'\x01')) as response) as x;
   end if;
   if p_rest is not null then
     perform commit_rest(p_rest, after_events - p_counts[1], after_receipts - p_counts[2],
