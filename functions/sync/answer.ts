@@ -186,23 +186,33 @@ async function eventStyle(context: AnswerContext, plan: Plan, sections: readonly
   return { viewer, now, fields: filter.fields, relations, federation }
 }
 
+/** While some rooms are sent the next are read. */
 async function* joinedRooms(context: AnswerContext, plan: Plan): AsyncIterable<string> {
+  const read = (from: number) => {
+    const sections = joinedSections(context, plan, plan.joins.slice(from, from + roomsAtOnce))
+    // A client that goes away leaves these rooms unread by anybody: then nobody else hears of a failure.
+    sections.catch(() => {})
+    return sections
+  }
+  let next = read(0)
   for (let i = 0; i < plan.joins.length; i += roomsAtOnce) {
-    for (const piece of await joinedSections(context, plan, plan.joins.slice(i, i + roomsAtOnce))) yield piece
+    const pieces = await next
+    if (i + roomsAtOnce < plan.joins.length) next = read(i + roomsAtOnce)
+    for (const piece of pieces) yield piece
   }
 }
 
 async function joinedSections(context: AnswerContext, plan: Plan, parts: readonly JoinPart[]): Promise<string[]> {
   const { sql, user, filter } = context
   const inner = sectionContext(context)
-  const sections = await readSections(inner, parts)
-  const counted = sections.filter(membersChanged).map(({ part }) => part.membership.room_nid)
-  const joined = parts.map(({ membership, room }) => ({ membership, room }))
-  const [summaries, receipts, accountData] = await Promise.all([
-    counted.length > 0 ? roomSummaries(sql, user.user_id, counted) : noSummaries,
+  const [{ sections, summaries }, receipts, accountData] = await Promise.all([
+    readSections(inner, parts).then(async (sections) => {
+      const counted = sections.filter(membersChanged).map(({ part }) => part.membership.room_nid)
+      return { sections, summaries: counted.length > 0 ? await roomSummaries(sql, user.user_id, counted) : noSummaries }
+    }),
     roomReceipts(context, plan, parts),
     roomAccountData(context, plan, parts),
-    refreshUnread(sql, user, joined, plan.upTo.events),
+    refreshUnread(sql, user, parts, plan.upTo.events),
   ])
   if (filter.lazyMembers) await addLazyMembers(inner, context.device_id, sections, summaries)
   const style = await eventStyle(context, plan, sections)

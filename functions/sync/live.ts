@@ -72,7 +72,10 @@ export class Live {
 
   close(): void {
     for (const end of this.unsubscribe) end()
-    for (const user of this.users.values()) user.wake()
+    for (const user of this.users.values()) {
+      user.forgotten = true
+      user.wake()
+    }
   }
 
   /** The user's entry if it is there: no query, no promise. */
