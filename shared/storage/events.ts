@@ -155,14 +155,6 @@ function meeting(sql: ReadSql, conditions: TimelineConditions) {
     }`
 }
 
-/** Root of the state after the newest event at `position` or before; undefined: there is none. */
-export async function stateRootAt(sql: ReadSql, room: RoomRef, position: number): Promise<number | undefined> {
-  const [row] = await sql<{ state_root: number }[]>`
-    select state_root from events where room_nid = ${room.room_nid} and position <= ${position}
-    order by position desc limit 1`
-  return row?.state_root
-}
-
 /** Events of any room by id, in no order; unknown ones, outliers, rejected and soft-failed events are left out. */
 export async function eventsByIds(sql: ReadSql, ids: readonly string[]): Promise<TimelineEvent[]> {
   if (ids.length === 0) return []

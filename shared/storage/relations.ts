@@ -68,22 +68,20 @@ export async function bundleChildren(
   parents: readonly string[],
   upTo: number,
 ): Promise<BundleChild[]> {
-  const ids = sql.array([...parents], 25)
   return sql<BundleChild[]>`
+    with parents as materialized (select id from unnest(${sql.array([...parents], 25)}::text[]) as id)
     select e.relates_to as parent, e.rel_type, e.event_nid, e.event_id, e.position, e.sender, e.origin_server_ts,
       0 as replies
-    from events e join events p on p.event_id = e.relates_to
-    where e.relates_to = any(${ids}::text[]) and e.rel_type = 'm.replace'
-      and e.room_nid = ${room.room_nid} and e.position <= ${upTo} and e.state_key is null
+    from parents q join events e on e.relates_to = q.id collate "C" join events p on p.event_id = q.id collate "C"
+    where e.rel_type = 'm.replace' and e.room_nid = ${room.room_nid} and e.position <= ${upTo} and e.state_key is null
       and p.sender = e.sender and p.type = e.type and p.state_key is null and p.redacted_by_nid is null
       and p.rel_type is distinct from 'm.replace'
       and (e.type = 'm.room.encrypted' or e.content like '%"m.new_content"%')
     union all
     select e.relates_to, e.rel_type, e.event_nid, e.event_id, e.position, e.sender, e.origin_server_ts, 0
-    from events e
-    where e.relates_to = any(${ids}::text[]) and e.rel_type = 'm.reference'
-      and e.room_nid = ${room.room_nid} and e.position <= ${upTo}
+    from parents q join events e on e.relates_to = q.id collate "C"
+    where e.rel_type = 'm.reference' and e.room_nid = ${room.room_nid} and e.position <= ${upTo}
     union all
     select t.root_event_id, 'm.thread', t.latest_nid, '', t.latest_position, '', 0, t.replies
-    from threads t where t.root_event_id = any(${ids}::text[]) and t.room_nid = ${room.room_nid}`
+    from parents q join threads t on t.root_event_id = q.id collate "C" where t.room_nid = ${room.room_nid}`
 }

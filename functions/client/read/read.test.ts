@@ -425,6 +425,7 @@ describe('client-server-api room state', () => {
     expect(await users('not_membership=join')).toEqual([bob])
     expect(await users('membership=leave&not_membership=leave')).toEqual([alice, bob, carol])
     expect(await users(`at=${at}`)).toEqual([alice, bob])
+    expect(await users('at=p1_0')).toEqual([alice])
     expect((await inRoom(alice, room, 'members?membership=nonsense')).status).toBe(400)
     expect(Object.keys((await inRoom(alice, room, 'joined_members')).body.joined).sort()).toEqual([alice, carol])
     expect((await inRoom(alice, room, 'joined_members')).body.joined[alice]).toEqual({

@@ -3,7 +3,7 @@ import * as v from 'valibot'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { stateRootAt, timelineBetween } from '../../../shared/storage/events.ts'
+import { timelineBetween } from '../../../shared/storage/events.ts'
 import { joinedMembers } from '../../../shared/storage/members.ts'
 import { joinedRooms } from '../../../shared/storage/rooms.ts'
 import { parsePaginationToken } from '../../../shared/streams/token.ts'
@@ -96,13 +96,21 @@ async function* filterPages(
   for await (const page of pages) yield page.filter(chosen)
 }
 
-/** The state at a token is for those to see who see the last event before it. */
+/** The state at a token is for those to see who see the last event before it. A token from before the room's beginning,
+ *  as the first sync of a short room gives, stands for the room as its creator's join left it. */
 async function rootAtToken(deps: ClientDeps, view: RoomView, token: string): Promise<number | undefined> {
-  const position = Math.min(parsePaginationToken(token, 'at'), view.upTo)
-  const [last] = await timelineBetween(deps.sql, view, { after: 0, upTo: position }, 1, 'b')
+  const { sql } = deps
+  const upTo = Math.min(parsePaginationToken(token, 'at'), view.upTo)
+  const before = await timelineBetween(sql, view, { after: 0, upTo }, 1, 'b')
+  const [last] = before.length > 0 ? before : await firstJoin(deps, view)
   const seen = last ? await readerOf(deps).seen(view, [last]) : []
   if (seen.length === 0) throw new MatrixError('M_FORBIDDEN', "You can't see the room as it was then")
-  return stateRootAt(deps.sql, view, position)
+  return last?.state_root
+}
+
+async function firstJoin({ sql }: ClientDeps, view: RoomView): Promise<TimelineEvent[]> {
+  const first = await timelineBetween(sql, view, { after: 0, upTo: view.upTo }, 10, 'f')
+  return first.filter((event) => event.type === 'm.room.member').slice(0, 1)
 }
 
 export const getJoinedMembers = route({
