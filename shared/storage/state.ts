@@ -132,16 +132,11 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     return found
   }
 
-  /** stateMapKeys of key_nids. */
-  async function keyNames(nids: Iterable<number>): Promise<(nid: number) => string> {
+  /** stateMapKeys of key_nids, in their order. */
+  async function keyNames(nids: readonly number[]): Promise<string[]> {
+    const names = nids.map((nid) => keyOfNid.get(nid))
+    const missing = nids.filter((_, i) => names[i] === undefined)
     const fetched = new Map<number, string>()
-    const missing: number[] = []
-    for (const nid of nids) {
-      const name = keyOfNid.get(nid)
-      // Held here as well: the cache may let it go before it is asked again.
-      if (name === undefined) missing.push(nid)
-      else fetched.set(nid, name)
-    }
     for (let i = 0; i < missing.length; i += limits.rowsPerQuery) {
       const rows = await sql<{ key_nid: number; type: string; state_key: string }[]>`
         select key_nid, type, state_key from state_keys
@@ -152,11 +147,11 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
         fetched.set(row.key_nid, name)
       }
     }
-    return (nid) => {
-      const name = fetched.get(nid)
-      if (name === undefined) throw new Error(`state key ${nid} is not stored`)
+    return names.map((known, i) => {
+      const name = known ?? fetched.get(nids[i]!)
+      if (name === undefined) throw new Error(`state key ${nids[i]} is not stored`)
       return name
-    }
+    })
   }
 
   async function loadNids(root_id: number): Promise<Map<number, number>> {
@@ -212,9 +207,10 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     nodes,
     async load(root_id) {
       const entries = await loadNids(root_id)
-      const name = await keyNames(entries.keys())
+      const names = await keyNames([...entries.keys()])
       const state = new Map<string, number>()
-      for (const [key, event_nid] of entries) state.set(name(key), event_nid)
+      let i = 0
+      for (const event_nid of entries.values()) state.set(names[i++]!, event_nid)
       return state
     },
     async lookup(root_id, keys) {
@@ -227,9 +223,9 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     },
     async diff(rootA, rootB) {
       const differences = await diffNids(rootA, rootB)
-      const name = await keyNames(differences.keys())
-      return [...differences].map(([key, [before, after]]) => {
-        const [type, state_key] = parseStateMapKey(name(key))
+      const names = await keyNames([...differences.keys()])
+      return [...differences.values()].map(([before, after], i) => {
+        const [type, state_key] = parseStateMapKey(names[i]!)
         return { type, state_key, before, after }
       })
     },
