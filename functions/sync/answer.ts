@@ -15,6 +15,7 @@ import { federationFormat } from './federation-format.ts'
 import { addLazyMembers } from './lazy-members.ts'
 import type { Live } from './live.ts'
 import type { LiveUser, UserRoom } from './live-user.ts'
+import { neighbours } from './neighbours.ts'
 import type { JoinPart, Plan, TimelinePart } from './plan.ts'
 import { presenceJson } from './presence-json.ts'
 import {
@@ -91,10 +92,11 @@ async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): 
 
 /** What is not about rooms, each with a comma before it. */
 async function headJson(context: AnswerContext, plan: Plan): Promise<string> {
+  const people = await neighbours(context, plan)
   const [accountData, presence, deviceLists] = await Promise.all([
     globalAccountData(context, plan),
-    presenceJson(context, plan),
-    deviceListsJson(context, plan),
+    presenceJson(context, plan, people),
+    deviceListsJson(context, people),
   ])
   let json = ''
   if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`

@@ -1,23 +1,26 @@
 /** Presence of those who share a room with the user. https://spec.matrix.org/v1.19/client-server-api/#presence */
 import type { UserId } from '../../shared/matrix/ids.ts'
-import { joinedAmong } from '../../shared/storage/sync-rooms.ts'
 import type { PresenceRow } from '../../shared/streams/presence.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import type { AnswerContext } from './answer.ts'
 import type { Live } from './live.ts'
 import type { LiveUser } from './live-user.ts'
+import type { Neighbours } from './neighbours.ts'
 import type { Plan } from './plan.ts'
 
 /** Events of what changed, joined by commas; '' for none. On a first sync, and for tokens of an earlier process, all who
  *  are not offline. */
-export async function presenceJson(context: AnswerContext, plan: Plan): Promise<string> {
+export async function presenceJson(context: AnswerContext, plan: Plan, { met }: Neighbours): Promise<string> {
   const { live, user, filter, now } = context
   const { since, upTo } = plan
   if (filter.presence.passesNone || live.presence.position === 0) return ''
   if (live.presence.unplaced().length > 0) await live.placePresence()
   const rows = new Map<UserId, PresenceRow>()
   for (const row of changedPresence(live, user, since, upTo)) rows.set(row.user_id, row)
-  if (since) for (const row of await newNeighbours(context, plan)) rows.set(row.user_id, row)
+  for (const id of met) {
+    const row = live.presence.get(id)
+    if (row && sharesRoom(user, live.presence.roomsOf(id))) rows.set(id, row)
+  }
   return [...rows.values()]
     .filter((row) => filter.presence.matches({ type: 'm.presence', sender: row.user_id }))
     .map((row) => presenceEventJson(row, now))
@@ -53,32 +56,6 @@ function sharesRoom(user: LiveUser, rooms: ReadonlySet<number> | undefined): boo
   }
   for (const room of user.rooms.values()) if (room.membership === 'join' && rooms.has(room.room_nid)) return true
   return false
-}
-
-/** Those who came into the user's rooms, or were there when the user came. */
-async function newNeighbours({ sql, live, user }: AnswerContext, { joins, since }: Plan): Promise<PresenceRow[]> {
-  const found = new Set<UserId>()
-  const entered: number[] = []
-  for (const part of joins) {
-    if (part.newly) entered.push(part.membership.room_nid)
-    else if (since) {
-      for (const { event } of part.room.timeline) {
-        const { member } = event
-        if (event.position <= since.events || event.position > part.upTo) continue
-        if (member?.membership === 'join' && member.prev_membership !== 'join') found.add(member.user_id)
-      }
-    }
-  }
-  if (entered.length > 0) {
-    for (const id of await joinedAmong(sql, entered, [...live.presence.users()])) found.add(id)
-  }
-  found.delete(user.user_id)
-  const rows: PresenceRow[] = []
-  for (const id of found) {
-    const row = live.presence.get(id)
-    if (row) rows.push(row)
-  }
-  return rows
 }
 
 function presenceEventJson(row: PresenceRow, now: number): string {
