@@ -25,6 +25,8 @@ export function withAccessLog(fetch: Fetch, { log, clientAddress }: AccessLogDep
     if (unlogged.has(path)) return fetch(request, env)
     const startedAt = performance.now()
     const request_id = `${processName}-${(++count).toString(36)}`
+    // For the log of errors, so that its lines can be found.
+    ;(env as { request_id?: string }).request_id = request_id
     outgoing.once('close', () => {
       const user = (env as { user_id?: string }).user_id
       const agent = incoming.headers['user-agent']

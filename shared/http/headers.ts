@@ -3,7 +3,6 @@ export const corsHeaders: Record<string, string> = {
   'Access-Control-Allow-Origin': '*',
   'Access-Control-Allow-Methods': 'GET, POST, PUT, DELETE, OPTIONS',
   'Access-Control-Allow-Headers': 'X-Requested-With, Content-Type, Authorization',
-  'Access-Control-Expose-Headers': 'Retry-After',
 }
 export const jsonHeaders: Record<string, string> = {
   'Content-Type': 'application/json',

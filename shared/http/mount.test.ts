@@ -8,6 +8,7 @@ import type { Requester } from '../auth/requester.ts'
 import { fakeClock } from '../clock.ts'
 import { Config } from '../config/schema.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
+import { errorResponse } from './error-response.ts'
 import { mount } from './mount.ts'
 import { createLimiter } from './rate-limit.ts'
 import { clientAddressBehind } from './request-info.ts'
@@ -235,6 +236,11 @@ describe('answering', () => {
     const [fields] = log.error.mock.lastCall ?? []
     expect(text).toContain(fields.request_id)
     expect(fields).toMatchObject({ method: 'GET', path: `${prefix}/broken`, err: new Error('the secret is 42') })
+  })
+  test('a database that is away is a matter of waiting', () => {
+    const error = Object.assign(new Error('write CONNECTION_CLOSED db:5432'), { code: 'CONNECTION_CLOSED' })
+    const response = errorResponse(error, { method: 'GET', path: '/x' }, log)
+    expect({ status: response.status, wait: response.headers.get('Retry-After') }).toEqual({ status: 503, wait: '2' })
   })
   test('a MatrixError is answered as it is', async () => {
     const { status, text } = await call(`${prefix}/refused`)

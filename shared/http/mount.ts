@@ -101,7 +101,9 @@ async function answer(
   try {
     response = await call(c, route, context, names, values, search)
   } catch (error) {
-    response = errorResponse(error, route, context.log)
+    const { method, path } = route
+    const request_id = (c.env as { request_id?: string } | undefined)?.request_id
+    response = errorResponse(error, { method, path, request_id }, context.log)
   }
   context.observe?.({
     method: route.method,

@@ -12,14 +12,14 @@ export const postPassword = route({
   auth: 'user',
   limit: 'account',
   body: v.object({ new_password: v.optional(v.string()), logout_devices: v.nullish(v.boolean()), auth: Auth }),
-  async handle({ body, user: { user_id, device_id } }, { config, main }) {
+  async handle({ body, user: { user_id, device_id } }, deps) {
     const { new_password } = body
-    if (new_password !== undefined) checkNewPassword(new_password, config)
+    if (new_password !== undefined) checkNewPassword(new_password, deps.config)
     const operation = 'change the password'
-    await requireInteractiveAuth(main, { operation, user_id, flows: ownerFlows, once: true, auth: body.auth })
+    await requireInteractiveAuth(deps, { operation, user_id, flows: ownerFlows, once: true, auth: body.auth })
     if (new_password === undefined) throw new MatrixError('M_MISSING_PARAM', 'Key new_password is missing')
     const logout_devices = body.logout_devices ?? true
-    return main.changePassword({ user_id, new_password, logout_devices, keep_device_id: device_id })
+    return deps.main.changePassword({ user_id, new_password, logout_devices, keep_device_id: device_id })
   },
 })
 
@@ -31,10 +31,10 @@ export const postDeactivate = route({
   limit: 'account',
   emptyBody: true,
   body: v.object({ erase: v.nullish(v.boolean()), auth: Auth }),
-  async handle({ body, user: { user_id } }, { main }) {
+  async handle({ body, user: { user_id } }, deps) {
     const operation = 'deactivate the account'
-    await requireInteractiveAuth(main, { operation, user_id, flows: ownerFlows, auth: body.auth })
-    await main.deactivateAccount({ user_id, erase: body.erase === true })
+    await requireInteractiveAuth(deps, { operation, user_id, flows: ownerFlows, auth: body.auth })
+    await deps.main.deactivateAccount({ user_id, erase: body.erase === true })
     // No identity server was ever bound to here.
     return { id_server_unbind_result: 'success' }
   },

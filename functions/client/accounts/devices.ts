@@ -58,10 +58,10 @@ export const deleteDevice = route({
   params,
   emptyBody: true,
   body: v.object({ auth: Auth }),
-  async handle({ params: { deviceId }, body, user: { user_id } }, { main }) {
+  async handle({ params: { deviceId }, body, user: { user_id } }, deps) {
     const operation = `delete device ${deviceId}`
-    await requireInteractiveAuth(main, { operation, user_id, flows: ownerFlows, auth: body.auth })
-    return main.deleteDevices({ user_id, device_ids: [deviceId] })
+    await requireInteractiveAuth(deps, { operation, user_id, flows: ownerFlows, auth: body.auth })
+    return deps.main.deleteDevices({ user_id, device_ids: [deviceId] })
   },
 })
 
@@ -72,10 +72,10 @@ export const postDeleteDevices = route({
   auth: 'user',
   limit: 'account',
   body: v.object({ devices: v.pipe(v.array(DeviceId), v.maxLength(1000)), auth: Auth }),
-  async handle({ body, user: { user_id } }, { main }) {
+  async handle({ body, user: { user_id } }, deps) {
     const operation = `delete devices ${JSON.stringify(body.devices.toSorted())}`
-    await requireInteractiveAuth(main, { operation, user_id, flows: ownerFlows, auth: body.auth })
-    return main.deleteDevices({ user_id, device_ids: body.devices })
+    await requireInteractiveAuth(deps, { operation, user_id, flows: ownerFlows, auth: body.auth })
+    return deps.main.deleteDevices({ user_id, device_ids: body.devices })
   },
 })
 

@@ -1,20 +1,23 @@
 /** Asks for user-interactive authentication. https://spec.matrix.org/v1.19/client-server-api/#user-interactive-authentication-api */
 import * as v from 'valibot'
-import type { MainClient } from '../../../shared/commands/registry.ts'
+import type { InteractiveAuth } from '../../../shared/commands/accounts.ts'
 import type { UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import type { ClientDeps } from '../deps.ts'
 
-const text = v.optional(v.string())
+const text = v.nullish(v.string())
 /** The `auth` of a request's body. Further keys, of stages we do not have, are let pass. */
 export const Auth = v.nullish(
   v.object({
     type: text,
     session: text,
-    identifier: v.optional(v.object({ type: text, user: text })),
+    identifier: v.nullish(v.object({ type: text, user: text })),
     user: text,
     password: text,
   }),
 )
+
+type AuthSent = v.InferOutput<typeof Auth>
 
 export interface AuthDemand {
   /** What the authentication is for, in words that hold its target: a session opens nothing else. */
@@ -23,13 +26,15 @@ export interface AuthDemand {
   readonly flows: string[][]
   /** Ask each time, however recent the last one. */
   readonly once?: boolean
-  readonly auth: v.InferOutput<typeof Auth>
+  readonly auth: AuthSent
 }
 
 /** Resolves when a flow is complete; throws the 401 that tells the client how to go on. */
-export async function requireInteractiveAuth(main: MainClient, demand: AuthDemand): Promise<void> {
+export async function requireInteractiveAuth({ main, limiter }: ClientDeps, demand: AuthDemand): Promise<void> {
   const { auth, ...rest } = demand
-  const answer = await main.authenticateInteractively({ ...rest, ...(auth ? { auth } : {}) })
+  // A password tried here is a login by another way.
+  if (auth?.password != null && demand.user_id !== undefined) limiter.take('login', demand.user_id)
+  const answer = await main.authenticateInteractively({ ...rest, ...(auth ? { auth: withoutNulls(auth) } : {}) })
   if (answer.passed) return
   const { session, completed, failure } = answer
   throw new MatrixError(failure?.errcode ?? 'M_UNAUTHORIZED', failure?.error ?? 'Authentication is needed', {
@@ -42,6 +47,17 @@ export async function requireInteractiveAuth(main: MainClient, demand: AuthDeman
       ...(failure ? {} : { errcode: undefined, error: undefined }),
     },
   })
+}
+
+/** Some clients send null for what they do not have. */
+function withoutNulls({ type, session, user, password, identifier }: NonNullable<AuthSent>): InteractiveAuth {
+  return {
+    ...(type == null ? {} : { type }),
+    ...(session == null ? {} : { session }),
+    ...(user == null ? {} : { user }),
+    ...(password == null ? {} : { password }),
+    ...(identifier?.user == null ? {} : { identifier: { user: identifier.user } }),
+  }
 }
 
 /** The flows for an account that is there. */

@@ -102,9 +102,9 @@ export const postLoginGetToken = route({
   limit: 'account',
   emptyBody: true,
   body: v.object({ auth: Auth }),
-  async handle({ body, user: { user_id } }, { main }) {
+  async handle({ body, user: { user_id } }, deps) {
     const operation = 'create a login token'
-    await requireInteractiveAuth(main, { operation, user_id, flows: ownerFlows, once: true, auth: body.auth })
-    return main.createLoginToken({ user_id })
+    await requireInteractiveAuth(deps, { operation, user_id, flows: ownerFlows, once: true, auth: body.auth })
+    return deps.main.createLoginToken({ user_id })
   },
 })

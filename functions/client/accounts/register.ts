@@ -49,7 +49,7 @@ export const postRegister = route({
     const user_id = newUserId(body.username ?? randomLocalpart(), config.server_name)
     if (body.username != null) await checkAvailable(deps, user_id)
     if (body.password != null) checkNewPassword(body.password, config)
-    await requireInteractiveAuth(main, { operation: 'register', flows: [['m.login.dummy']], auth: body.auth })
+    await requireInteractiveAuth(deps, { operation: 'register', flows: [['m.login.dummy']], auth: body.auth })
     if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
     const registered = await main.register({
       user_id,
