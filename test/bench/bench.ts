@@ -1,6 +1,7 @@
 /** `npm run bench`: builds the server, starts it on a real PostgreSQL with default durability, drives it over HTTP, checks
  *  every result, and prints a table and JSON. `npm run bench -- sends syncs` runs scenarios by name; `--json FILE` keeps
- *  the figures, `--source` runs from source, `--verbose` shows the server's output. */
+ *  the figures, `--source` runs from source, `--verbose` shows the server's output, `--profile DIR` keeps
+ *  CPU profiles of the server. */
 import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -16,7 +17,12 @@ const scenarios: Record<string, Scenario> = { sends, delivery, syncs, rooms }
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, source: { type: 'boolean' }, verbose: { type: 'boolean' } },
+  options: {
+    json: { type: 'string' },
+    source: { type: 'boolean' },
+    verbose: { type: 'boolean' },
+    profile: { type: 'string' },
+  },
 })
 const unknown = positionals.filter((name) => !(name in scenarios))
 if (unknown.length > 0) {
@@ -29,7 +35,8 @@ if (!options.source) {
   if (built.status !== 0) process.exit(built.status ?? 1)
 }
 const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith.js'
-const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore')
+const profiling = options.profile ? ['--cpu-prof', `--cpu-prof-dir=${options.profile}`] : []
+const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore', profiling)
 const rows: Row[] = []
 try {
   rows.push(single('first start, empty database', bench.firstStartMs))

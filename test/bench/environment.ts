@@ -36,7 +36,11 @@ async function startPostgres(folder: string): Promise<{ url: string; pid: number
   return { url: postgres.url('ganglion'), pid, stop: () => postgres.stop() }
 }
 
-export async function startBench(program: string, serverOutput: 'inherit' | 'ignore'): Promise<Bench> {
+export async function startBench(
+  program: string,
+  serverOutput: 'inherit' | 'ignore',
+  nodeArguments: readonly string[],
+): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-bench-'))
   // The database runs as a user of its own when this runs as root.
   await chmod(folder, 0o755)
@@ -44,6 +48,7 @@ export async function startBench(program: string, serverOutput: 'inherit' | 'ign
   const server = await serverProcess({
     databaseUrl: postgres.url,
     program,
+    nodeArguments,
     serverName: 'bench.local',
     output: serverOutput,
   })

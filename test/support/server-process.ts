@@ -43,6 +43,8 @@ export interface ServerProcessOptions {
   readonly databaseUrl: string
   /** Arguments to Node: the program; source by default. */
   readonly program?: string
+  /** Further arguments to Node itself. */
+  readonly nodeArguments?: readonly string[]
   readonly serverName?: string
   /** Further YAML, at the top level. */
   readonly config?: string
@@ -86,7 +88,7 @@ ${options.config ?? ''}
     async start() {
       const beganMs = performance.now()
       const program = options.program ?? 'functions/monolith/server.ts'
-      const started = spawn(process.execPath, [program, '--config-path', config], {
+      const started = spawn(process.execPath, [...(options.nodeArguments ?? []), program, '--config-path', config], {
         stdio: ['ignore', options.output ?? 'ignore', 'inherit'],
       })
       server = started
