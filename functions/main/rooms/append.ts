@@ -53,7 +53,7 @@ export interface Appended {
   readonly writes: Writes
 }
 
-type MutableRow = { -readonly [K in keyof Unplaced<EventRow>]: Unplaced<EventRow>[K] }
+export type MutableRow = { -readonly [K in keyof Unplaced<EventRow>]: Unplaced<EventRow>[K] }
 
 /** Builds the room's next event. Throws M_FORBIDDEN where the authorisation rules refuse it, M_BAD_JSON and M_TOO_LARGE
  *  for what is no event; then nothing has changed. */
@@ -106,7 +106,9 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   if (state_key !== undefined) {
     const [tree, chains] = await Promise.all([
       stateTrees.apply(state_root || undefined, room.room_nid, [{ type, state_key, event_nid }]),
-      authChains.assign([{ event_nid, auth_event_nids: authEntries.map((entry) => entry.event_nid) }]),
+      authChains.assign([
+        { event_nid, auth_event_nids: authEntries.map((entry) => entry.event_nid), replaces_nid: replaced?.event_nid },
+      ]),
     ])
     state_root = tree.root_id
     writes = { state: tree.writes, auth_chains: chains }
@@ -116,27 +118,10 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   const redaction =
     draft.redacts === undefined ? undefined : await redactionWrites(deps, room, draft.redacts, event_nid)
 
-  const row: MutableRow = {
-    event_nid,
-    event_id: pdu.event_id,
-    room_nid: room.room_nid,
-    room_id: room.room_id,
-    type,
-    sender,
-    origin_server_ts: pdu.origin_server_ts,
-    content: built.content,
-    push: 0,
-  }
-  if (state_key !== undefined) row.state_key = state_key
+  const row = rowOf(room, { event_nid, pdu, content: built.content, relation, thread_root })
   if (replaced?.loaded) {
     row.replaces = { event_id: replaced.event_id, sender: replaced.sender, content: replaced.loaded.content }
   }
-  if (draft.redacts !== undefined) row.redacts = draft.redacts
-  if (relation) {
-    row.relates_to = relation.event_id
-    row.rel_type = relation.rel_type
-  }
-  if (thread_root) row.thread_root = thread_root
   if (draft.device_id !== undefined) row.device_id = draft.device_id
   if (draft.txn_id !== undefined) row.txn_id = draft.txn_id
 
@@ -212,6 +197,39 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   }
 }
 
+/** The event as readers get it, without what its place in the room adds. */
+export function rowOf(
+  room: Room,
+  event: {
+    readonly event_nid: number
+    readonly pdu: Pdu
+    readonly content: string
+    readonly relation: Relation | undefined
+    readonly thread_root: EventId | undefined
+  },
+): MutableRow {
+  const { event_nid, pdu, content, relation, thread_root } = event
+  const row: MutableRow = {
+    event_nid,
+    event_id: pdu.event_id,
+    room_nid: room.room_nid,
+    room_id: room.room_id,
+    type: pdu.type,
+    sender: pdu.sender,
+    origin_server_ts: pdu.origin_server_ts,
+    content,
+    push: 0,
+  }
+  if (pdu.state_key !== undefined) row.state_key = pdu.state_key
+  if (pdu.redacts !== undefined) row.redacts = pdu.redacts
+  if (relation) {
+    row.relates_to = relation.event_id
+    row.rel_type = relation.rel_type
+  }
+  if (thread_root) row.thread_root = thread_root
+  return row
+}
+
 export function membershipIn(pdu: Pdu): string {
   const { membership } = pdu.content
   return typeof membership === 'string' ? membership : 'leave'
@@ -238,10 +256,12 @@ export function changeLocalMember(room: Room, pdu: Pdu, membership: string): voi
     const { display_name } = profileIn(pdu)
     room.local_members.set(user_id, { user_id, display_name })
     room.push?.memberJoined(user_id, display_name)
-  } else {
-    room.local_members.delete(user_id)
-    room.push?.memberLeft(user_id)
-  }
+  } else forgetLocalMember(room, user_id)
+}
+
+export function forgetLocalMember(room: Room, user_id: UserId): void {
+  room.local_members.delete(user_id)
+  room.push?.memberLeft(user_id)
 }
 
 /** Whom the event notifies, in the room as it is before it. */

@@ -25,6 +25,8 @@ export interface RoomTask {
   append(draft: Draft): Promise<Appended>
   /** Writes that are to join the commit beside those of the appended events. */
   write(writes: Writes): void
+  /** Resolves when what earlier tasks appended is stored. */
+  drained(): Promise<void>
 }
 
 export interface PreparedRoom extends RoomTask {
@@ -78,9 +80,8 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
   })
   const inFlight = new Set<Promise<unknown>>()
 
-  function taskOn(room: Room): { task: RoomTask; parts: Writes[]; event_nids: number[]; changed: () => boolean } {
+  function taskOn(room: Room): { task: RoomTask; parts: Writes[]; changed: () => boolean } {
     const parts: Writes[] = []
-    const event_nids: number[] = []
     let changed = false
     const task: RoomTask = {
       room,
@@ -89,18 +90,23 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         const appended = await appendEvent(deps, room, draft)
         changed = true
         parts.push(appended.writes)
-        event_nids.push(appended.event_nid)
         return appended
       },
       write(writes) {
+        changed = true
         parts.push(writes)
       },
+      drained: () => warm.drained(room),
     }
-    return { task, parts, event_nids, changed: () => changed }
+    return { task, parts, changed: () => changed }
+  }
+
+  function forgetChains(parts: readonly Writes[]): void {
+    deps.authChains.forget(parts.flatMap((part) => part.auth_chains?.chains.map((place) => place.event_nid) ?? []))
   }
 
   /** Hands the writes over; the promise rejects after the room's copy is out of the way. */
-  function commit(room: Room, parts: readonly Writes[], event_nids: readonly number[]): Promise<void> {
+  function commit(room: Room, parts: readonly Writes[]): Promise<void> {
     const [only] = parts
     room.commits++
     return committer.commit(parts.length === 1 && only ? only : joinWrites(...parts)).then(
@@ -109,7 +115,7 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         // It fell with the write before it: on the stored room it may well stand.
         const onLostGround = room.stale
         warm.recycle(room)
-        deps.authChains.forget(event_nids)
+        forgetChains(parts)
         warm.commitEnded(room)
         throw onLostGround && !(error instanceof MatrixError) ? new RecycledError() : error
       },
@@ -123,16 +129,16 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
   ): Promise<{ result: T; stored: Promise<void> } | undefined> {
     const room = await warm.acquire(room_id)
     if (!room) return undefined
-    const { task: context, parts, event_nids, changed } = taskOn(room)
+    const { task: context, parts, changed } = taskOn(room)
     try {
       const result = await task(context)
       if (room.stale) throw new RecycledError()
-      return { result, stored: parts.length > 0 ? commit(room, parts, event_nids) : Promise.resolve() }
+      return { result, stored: parts.length > 0 ? commit(room, parts) : Promise.resolve() }
     } catch (error) {
       // Half of what it wanted is in memory, and none of it in the database.
       if (changed()) {
         warm.recycle(room)
-        deps.authChains.forget(event_nids)
+        forgetChains(parts)
       }
       throw error
     } finally {

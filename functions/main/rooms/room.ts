@@ -2,7 +2,7 @@
  *  what it says runs ahead of the database by the commits in flight. */
 import type { AuthState } from '../../../shared/core/auth-rules.ts'
 import type { RoomRules } from '../../../shared/core/room-versions.ts'
-import type { EventId, RoomId, ServerName, UserId } from '../../../shared/matrix/ids.ts'
+import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import type { Pdu } from '../../../shared/matrix/pdu.ts'
 import { stateMapKey } from '../persist/state-types.ts'
 import type { RoomSummaryWrite } from '../persist/writes.ts'
@@ -86,14 +86,6 @@ export function authStateOf(room: Room): AuthState {
 /** `leave` where the room has never heard of the user. */
 export function membershipOf(room: Room, user: string): string {
   return stateEntry(room, 'm.room.member', user)?.membership ?? 'leave'
-}
-
-/** True when some user of the server is joined. */
-export function hasServer(room: Room, server: ServerName): boolean {
-  for (const [key, entry] of room.state) {
-    if (entry.membership === 'join' && key.startsWith('m.room.member\0') && key.endsWith(`:${server}`)) return true
-  }
-  return false
 }
 
 /** Remembers whether an event is in a thread; the newest few hundred are kept. */

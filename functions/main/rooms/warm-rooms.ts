@@ -13,6 +13,8 @@ export interface WarmRooms {
   release(room: Room): void
   /** `room.commits` was raised when the commit was handed over; this lowers it. */
   commitEnded(room: Room): void
+  /** Resolves when no commit of this copy is in flight. */
+  drained(room: Room): Promise<void>
   /** The copy is no longer the room: who comes next loads it anew, once the commits of this copy are decided. */
   recycle(room: Room): void
   recycleById(room_id: RoomId): void
@@ -32,8 +34,10 @@ export function createWarmRooms(deps: {
 }): WarmRooms {
   const { bytesMax, load } = deps
   const rooms = new Map<RoomId, Held>()
-  /** Recycled copies that still have commits in flight, and who waits for them. */
-  const leaving = new Map<Room, (() => void)[]>()
+  /** Recycled copies that still have commits in flight. */
+  const leaving = new Set<Room>()
+  /** Who waits for a copy's commits to be decided. */
+  const waiting = new Map<Room, (() => void)[]>()
   let bytes = 0
 
   function drop(held: Held): void {
@@ -56,15 +60,17 @@ export function createWarmRooms(deps: {
     }
   }
   async function settled(room_id: RoomId): Promise<void> {
-    for (const [room, waiting] of leaving) {
-      if (room.room_id === room_id) await new Promise<void>((resolve) => waiting.push(resolve))
-    }
+    for (const room of leaving) if (room.room_id === room_id) await drained(room)
+  }
+  async function drained(room: Room): Promise<void> {
+    if (room.commits === 0) return
+    await new Promise<void>((resolve) => waiting.set(room, [...(waiting.get(room) ?? []), resolve]))
   }
   function recycle(room: Room): void {
     room.stale = true
     const held = rooms.get(room.room_id)
     if (held?.room === room) drop(held)
-    if (room.commits > 0 && !leaving.has(room)) leaving.set(room, [])
+    if (room.commits > 0) leaving.add(room)
   }
 
   return {
@@ -97,10 +103,12 @@ export function createWarmRooms(deps: {
     },
     commitEnded(room) {
       if (--room.commits > 0) return
-      const waiting = leaving.get(room)
       leaving.delete(room)
-      for (const resume of waiting ?? []) resume()
+      const resumes = waiting.get(room)
+      waiting.delete(room)
+      for (const resume of resumes ?? []) resume()
     },
+    drained,
     recycle,
     recycleById(room_id) {
       const held = rooms.get(room_id)

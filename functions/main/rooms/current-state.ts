@@ -1,0 +1,129 @@
+/** Replaces a room's current state where forks were resolved: keys may go to other events than the one that came, or to
+ *  none. */
+import { type ServerName, serverNameOf, type UserId } from '../../../shared/matrix/ids.ts'
+import { type MainSql, pgText, type WriteTx } from '../../../shared/storage/sql.ts'
+import type { Writes } from '../persist/writes.ts'
+import { changeCounts, changeLocalMember, forgetLocalMember, membershipIn, profileIn } from './append.ts'
+import { type LoadedEvent, loadEvents } from './load-room.ts'
+import type { NamedState } from './resolve-room.ts'
+import type { Room, StateEntry } from './room.ts'
+import { isSummaryType, summarise } from './room-summary.ts'
+
+export interface CurrentStateChange {
+  readonly type: string
+  readonly state_key: string
+  readonly before: StateEntry | undefined
+  readonly after: (StateEntry & { readonly loaded: NonNullable<StateEntry['loaded']> }) | undefined
+}
+
+/** Brings the room in memory to `state`; `fresh` is the event that is not stored yet. */
+export async function replaceState(
+  deps: { readonly sql: MainSql; readonly serverName: ServerName },
+  room: Room,
+  state: NamedState,
+  fresh: LoadedEvent,
+): Promise<CurrentStateChange[]> {
+  const differing: [key: string, event_nid: number | undefined][] = []
+  for (const [key, { event_nid }] of state) {
+    if (room.state.get(key)?.event_nid !== event_nid) differing.push([key, event_nid])
+  }
+  for (const key of room.state.keys()) if (!state.has(key)) differing.push([key, undefined])
+  const events = await loadEvents(
+    deps.sql,
+    room,
+    differing.flatMap(([, nid]) => (nid === undefined || nid === fresh.event_nid ? [] : nid)),
+  )
+  events.set(fresh.event_nid, fresh)
+  return differing.map(([key, nid]) => {
+    const nul = key.indexOf('\0')
+    const type = key.slice(0, nul)
+    const state_key = key.slice(nul + 1)
+    const before = room.state.get(key)
+    const event = nid === undefined ? undefined : events.get(nid)
+    if (nid !== undefined && !event) throw new Error(`resolved state names event ${nid}, which is not stored`)
+    const after = event && {
+      event_nid: event.event_nid,
+      event_id: event.pdu.event_id,
+      sender: event.pdu.sender,
+      membership: type === 'm.room.member' ? membershipIn(event.pdu) : undefined,
+      loaded: { pdu: event.pdu, content: event.content },
+    }
+    if (after) room.state.set(key, after)
+    else room.state.delete(key)
+    if (type === 'm.room.member') {
+      changeCounts(room, before?.membership, after?.membership)
+      if (serverNameOf(state_key) === deps.serverName) {
+        if (after) changeLocalMember(room, after.loaded.pdu, after.membership ?? 'leave')
+        else forgetLocalMember(room, state_key as UserId)
+      }
+    } else if (state_key === '' && isSummaryType(type)) {
+      summarise(room.summary, type, after?.loaded.pdu.content)
+    }
+    return { type, state_key, before, after }
+  })
+}
+
+/** The changes that the new event's own write does not make. Readers are told to look at the room anew. */
+export function currentStateWrites(
+  deps: { readonly serverName: ServerName },
+  room: Room,
+  changes: readonly CurrentStateChange[],
+  fresh_nid: number,
+): Writes {
+  const others = changes.filter((change) => change.after?.event_nid !== fresh_nid)
+  if (others.length === 0) return {}
+  const { room_nid } = room
+  return {
+    current_state_removals: others
+      .filter((change) => !change.after)
+      .map(({ type, state_key }) => ({ room_nid, type, state_key })),
+    invalidations: [{ cache: 'room', key: room.room_id }],
+    also: (tx) =>
+      others.flatMap((change) => {
+        const { type, state_key, after } = change
+        const statements = []
+        if (after) {
+          statements.push(tx`
+            insert into current_state (room_nid, type, state_key, event_nid)
+            values (${room_nid}, ${pgText(type)}, ${pgText(state_key)}, ${after.event_nid})
+            on conflict (room_nid, type, state_key) do update set event_nid = excluded.event_nid`)
+        }
+        if (type === 'm.room.member') statements.push(...memberStatements(tx, deps, room_nid, change))
+        return statements
+      }),
+  }
+}
+
+function memberStatements(
+  tx: WriteTx,
+  deps: { readonly serverName: ServerName },
+  room_nid: number,
+  { state_key, before, after }: CurrentStateChange,
+) {
+  const local = serverNameOf(state_key) === deps.serverName
+  if (!after) {
+    return [tx`delete from memberships where user_id = ${state_key} and room_nid = ${room_nid}`]
+  }
+  const { display_name, avatar_url } = profileIn(after.loaded.pdu)
+  const membership = after.membership ?? 'leave'
+  const statements = [
+    tx`
+      insert into memberships
+        (user_id, room_nid, membership, event_nid, position, sender, display_name, avatar_url, local)
+      select ${state_key}, ${room_nid}, ${membership}, ${after.event_nid}, coalesce(position, 0), sender,
+        ${display_name === undefined ? null : pgText(display_name)},
+        ${avatar_url === undefined ? null : pgText(avatar_url)}, ${local}
+      from events where event_nid = ${after.event_nid}
+      on conflict (user_id, room_nid) do update set membership = excluded.membership, event_nid = excluded.event_nid,
+        position = excluded.position, sender = excluded.sender, display_name = excluded.display_name,
+        avatar_url = excluded.avatar_url, forgotten = false`,
+  ]
+  if (local && before?.membership !== membership) {
+    statements.push(tx`
+      insert into membership_changes (user_id, position, room_nid, event_nid, membership, prev_membership)
+      values (${state_key}, (select position from streams where name = 'events'), ${room_nid}, ${after.event_nid},
+        ${membership}, ${before?.membership ?? null})
+      on conflict (user_id, position) do nothing`)
+  }
+  return statements
+}
