@@ -2,10 +2,22 @@
 import * as v from 'valibot'
 import { ruleOf } from '../../shared/core/push/edit-ruleset.ts'
 import { PushActions, PushConditions, RuleKind } from '../../shared/core/push/ruleset.ts'
+import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { pushRulesFor, rulesetFor } from '../../shared/storage/push-rules.ts'
 import { route } from './deps.ts'
 
 const RuleParams = v.object({ kind: RuleKind, ruleId: v.string() })
+/** A rule that should be there. Of a kind that nobody knows there is none, which is no mistake of the path's form. */
+const NamedRuleParams = v.object({
+  kind: v.pipe(
+    v.string(),
+    v.transform((kind) => {
+      if (v.is(RuleKind, kind)) return kind
+      throw new MatrixError('M_NOT_FOUND', `There is no push rule of kind ${kind}`)
+    }),
+  ),
+  ruleId: v.string(),
+})
 const pattern = v.pipe(v.string(), v.maxLength(1024))
 
 export const getPushRules = route({
@@ -29,7 +41,7 @@ export const getPushRule = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId',
   spec: 'client-server-api/#get_matrixclientv3pushrulesglobalkindruleid',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   async handle({ params: { kind, ruleId }, user }, { sql }) {
     return ruleOf(await rulesetFor(sql, user.user_id), { kind, rule_id: ruleId })
   },
@@ -57,7 +69,7 @@ export const deletePushRule = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId',
   spec: 'client-server-api/#delete_matrixclientv3pushrulesglobalkindruleid',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   handle: ({ params: { kind, ruleId }, user }, { main }) =>
     main.deletePushRule({ user_id: user.user_id, kind, rule_id: ruleId }),
 })
@@ -67,7 +79,7 @@ export const getPushRuleEnabled = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId/enabled',
   spec: 'client-server-api/#get_matrixclientv3pushrulesglobalkindruleidenabled',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   async handle({ params: { kind, ruleId }, user }, { sql }) {
     return { enabled: ruleOf(await rulesetFor(sql, user.user_id), { kind, rule_id: ruleId }).enabled }
   },
@@ -78,7 +90,7 @@ export const putPushRuleEnabled = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId/enabled',
   spec: 'client-server-api/#put_matrixclientv3pushrulesglobalkindruleidenabled',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   body: v.object({ enabled: v.boolean() }),
   handle: ({ params: { kind, ruleId }, body: { enabled }, user }, { main }) =>
     main.setPushRuleEnabled({ user_id: user.user_id, kind, rule_id: ruleId, enabled }),
@@ -89,7 +101,7 @@ export const getPushRuleActions = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId/actions',
   spec: 'client-server-api/#get_matrixclientv3pushrulesglobalkindruleidactions',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   async handle({ params: { kind, ruleId }, user }, { sql }) {
     return { actions: ruleOf(await rulesetFor(sql, user.user_id), { kind, rule_id: ruleId }).actions }
   },
@@ -100,7 +112,7 @@ export const putPushRuleActions = route({
   path: '/_matrix/client/v3/pushrules/global/:kind/:ruleId/actions',
   spec: 'client-server-api/#put_matrixclientv3pushrulesglobalkindruleidactions',
   auth: 'user',
-  params: RuleParams,
+  params: NamedRuleParams,
   body: v.object({ actions: PushActions }),
   handle: ({ params: { kind, ruleId }, body: { actions }, user }, { main }) =>
     main.setPushRuleActions({ user_id: user.user_id, kind, rule_id: ruleId, actions }),
