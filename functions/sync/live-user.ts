@@ -17,7 +17,6 @@ export interface UserRoom {
   /** Of the member event. */
   position: number
   sender: UserId
-  forgotten: boolean
   /** Where the user last came in; 0 if never. */
   joinedAt: number
   room: LiveRoom | undefined
@@ -71,14 +70,12 @@ export class LiveUser {
     if (known && known.position >= row.position) return
     const membership = member.membership as Membership
     const cameIn = membership === 'join' && member.prev_membership !== 'join'
-    const left = membership === 'leave' || membership === 'ban'
     this.rooms.set(row.room_nid, {
       room_nid: row.room_nid,
       room_id: row.room_id,
       membership,
       position: row.position,
       sender: row.sender,
-      forgotten: left && (known?.forgotten ?? false),
       joinedAt: cameIn ? row.position : (known?.joinedAt ?? 0),
       room,
     })

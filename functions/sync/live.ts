@@ -4,6 +4,7 @@ import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import { pushClassOf } from '../../shared/storage/push-rules.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
+import { localMemberships } from '../../shared/storage/sync-members.ts'
 import { joinedRoomsOf, roomsOfUser } from '../../shared/storage/sync-rooms.ts'
 import { userDataPositions } from '../../shared/storage/sync-users.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
@@ -131,11 +132,11 @@ export class Live {
       user.pushClass = pushClass
       for (const row of rooms) {
         user.changesFrom = Math.max(user.changesFrom, row.position)
-        const { room_nid, room_id, membership, position, sender, forgotten, joined_at: joinedAt } = row
+        const { room_nid, room_id, membership, position, sender, joined_at: joinedAt } = row
         const room =
           membership === 'join' ? this.room(row, { event: row.last_event, receipt: row.last_receipt }, load) : undefined
         room?.users.add(user)
-        user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, forgotten, joinedAt, room })
+        user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, joinedAt, room })
       }
       for (const row of load.events) this.applyMember(user, row)
       for (const row of load.accountData) if (row.user_id === user_id) user.addAccountData(row)
@@ -341,11 +342,16 @@ export class Live {
       }
     } else if (row.cache === 'room') {
       const room = this.roomsById.get(row.key as RoomId)
-      if (!room) return
-      const before = room.timelineBytes
-      room.forgetTimeline()
-      room.members.clear()
-      this.timelineBytes -= before
+      if (room) {
+        const before = room.timelineBytes
+        room.forgetTimeline()
+        room.members.clear()
+        this.timelineBytes -= before
+      }
+      this.compareMembers(row.key as RoomId).catch(() => {
+        // What cannot be compared may be wrong.
+        for (const user of this.users.values()) this.forgetUser(user)
+      })
     } else if (row.cache === 'push_rules') {
       const user = this.users.get(row.key as UserId)
       if (!user) return
@@ -356,6 +362,27 @@ export class Live {
         },
         () => this.forgetUser(user),
       )
+    }
+  }
+
+  /** Where state was resolved anew, memberships may have changed without an event: those users are read anew. */
+  private async compareMembers(room_id: RoomId): Promise<void> {
+    const load: Load = { events: [], receipts: [], accountData: [] }
+    this.loads.add(load)
+    try {
+      const found = await localMemberships(this.sql, room_id)
+      if (!found) return
+      const moved = new Set(
+        load.events.flatMap((row) => (row.room_nid === found.room_nid ? (row.member?.user_id ?? []) : [])),
+      )
+      for (const user of this.users.values()) {
+        const known = user.rooms.get(found.room_nid)
+        const stored = found.memberships.get(user.user_id)
+        if (moved.has(user.user_id)) continue
+        if (known?.membership !== stored?.membership || known?.position !== stored?.position) this.forgetUser(user)
+      }
+    } finally {
+      this.loads.delete(load)
     }
   }
 

@@ -1,6 +1,8 @@
 /** What an answer is about: which rooms changed for the user between two places in the streams, and how. Worked out from
  *  memory; only a token older than the memory costs a query. */
+
 import type { ReadSql } from '../../shared/storage/sql.ts'
+import { forgottenRooms } from '../../shared/storage/sync-members.ts'
 import { type Membership, type MembershipChange, membershipChanges } from '../../shared/storage/sync-rooms.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import type { Live } from './live.ts'
@@ -75,7 +77,6 @@ export function makePlan(
         break
       case 'leave':
       case 'ban':
-        if (membership.forgotten) break
         if ((all && options.filter.includeLeave) || (since && membership.position > since.events)) {
           left.push({ ...membership })
         }
@@ -149,22 +150,31 @@ function privatelyRead(user: LiveUser, room: LiveRoom, since: StreamPositions): 
 
 /** What the user was before decides what a room they are out of shows. */
 function planLeft(sql: ReadSql, user: LiveUser, plan: Plan, left: readonly UserRoom[]): Plan | Promise<Plan> {
-  const { since } = plan
-  if (!since) return placeLeft(plan, left, undefined)
-  const after = since.events
-  if (left.every((room) => room.position <= after)) return placeLeft(plan, left, [])
-  if (user.changesFrom <= after) return placeLeft(plan, left, [...user.changes])
-  return membershipChanges(sql, user.user_id, { after, upTo: plan.upTo.events }).then((changes) =>
-    placeLeft(plan, left, changes),
-  )
+  const after = plan.since?.events
+  if (after === undefined) return planArchive(sql, user, plan, left)
+  const newly = left.filter((room) => room.position > after)
+  if (newly.length < left.length || user.changesFrom > after) return planArchive(sql, user, plan, left)
+  return placeLeft(plan, newly, user.changes)
 }
 
-function placeLeft(plan: Plan, left: readonly UserRoom[], changes: readonly MembershipChange[] | undefined): Plan {
+/** With rooms that were left long ago, or a token older than the memory. */
+async function planArchive(sql: ReadSql, user: LiveUser, plan: Plan, left: readonly UserRoom[]): Promise<Plan> {
+  const { since, upTo } = plan
+  const [changes, forgotten] = await Promise.all([
+    since ? membershipChanges(sql, user.user_id, { after: since.events, upTo: upTo.events }) : [],
+    forgottenRooms(sql, user.user_id),
+  ])
+  // Of a room that was left since, the client is told, also where another client has had it forgotten.
+  const shown = left.filter((room) => (since && room.position > since.events) || !forgotten.has(room.room_nid))
+  return placeLeft(plan, shown, changes)
+}
+
+function placeLeft(plan: Plan, left: readonly UserRoom[], changes: readonly MembershipChange[]): Plan {
   for (const membership of left) {
     const { position, joinedAt, room_nid } = membership
     const part = { membership, room: undefined, upTo: position }
     const since = plan.since?.events
-    if (since === undefined || changes === undefined || position <= since) {
+    if (since === undefined || position <= since) {
       const fresh = { ...part, after: 0, fullState: true, fresh: true, newly: false }
       plan.leaves.push({ ...fresh, ownEventOnly: joinedAt === 0 })
       continue

@@ -17,7 +17,6 @@ export interface UserRoomRow {
   readonly position: number
   readonly event_nid: number
   readonly sender: UserId
-  readonly forgotten: boolean
   /** Where the user last came in: the join event after a membership that was none; 0 if never. */
   readonly joined_at: number
   /** Last positions in the room, of rooms the user is joined to. */
@@ -32,7 +31,7 @@ export async function roomsOfUser(sql: ReadSql, user: UserId): Promise<UserRoomR
       select room_nid, max(position) as position from membership_changes
       where user_id = ${user} and membership = 'join' and prev_membership is distinct from 'join' group by room_nid
     )
-    select m.room_nid, r.room_id, m.membership, m.position, m.event_nid, m.sender, m.forgotten,
+    select m.room_nid, r.room_id, m.membership, m.position, m.event_nid, m.sender,
       coalesce(j.position, 0) as joined_at,
       case when m.membership = 'join' then coalesce((
         select e.position from events e where e.room_nid = m.room_nid and e.position is not null
