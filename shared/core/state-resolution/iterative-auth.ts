@@ -6,6 +6,9 @@ import { authEventKeys } from '../auth-selection.ts'
 import type { EventStore, Work } from './event-store.ts'
 import { type StateMap, stateKey } from './state-sets.ts'
 
+/** Checks between two places where the caller may see to other things. */
+const checksPerTurn = 256
+
 /** Applies `events` in order to `resolved`, which lies over `base`; what the rules forbid is left out. */
 export function* iterativeAuthChecks(
   store: EventStore,
@@ -16,7 +19,8 @@ export function* iterativeAuthChecks(
   yield* store.need(neededState(store, events, base))
   yield* store.needAuthEventsOf(events)
   yield* store.needCreateOf(events)
-  for (const id of events) {
+  for (const [i, id] of events.entries()) {
+    if (i % checksPerTurn === checksPerTurn - 1) yield []
     const pdu = store.get(id)
     if (pdu.state_key === undefined) continue
     if (checkAuth(store.rules, pdu, stateFor(store, pdu, base, resolved)).allowed) {

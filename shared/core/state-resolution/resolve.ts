@@ -18,39 +18,14 @@ export function resolveState(
   const conflict = conflictOf(rules, stateSets)
   if (conflict.conflicted.size === 0) return new Map(conflict.agreed)
   const store = new EventStore(rules)
-  const work = resolution(store, stateSets, conflict, index)
+  const work = conflictResolution(store, { sets: stateSets, conflict }, index)
   for (let step = work.next(); ; step = work.next()) {
     if (step.done) return merged(conflict, step.value)
-    for (const id of step.value) add(store, id, events(id))
-  }
-}
-
-/** The same with events that have to be fetched: `load` gets the ids that are lacking, a few times in all. */
-export async function resolveStateLoading(
-  rules: RoomRules,
-  stateSets: readonly StateMap[],
-  load: (ids: readonly EventId[]) => Promise<ReadonlyMap<EventId, Pdu>>,
-  index: AuthIndex = {},
-): Promise<Map<string, EventId>> {
-  const conflict = conflictOf(rules, stateSets)
-  if (conflict.conflicted.size === 0) return new Map(conflict.agreed)
-  return merged(conflict, await resolveConflict(rules, { sets: stateSets, conflict }, load, index))
-}
-
-/** The same for a caller who knows where the sets differ: returns events for the keys that are not agreed on. A key that
- *  is conflicted and not in the answer has no event any more. `sets` may leave out what is agreed if an index is given. */
-export async function resolveConflict(
-  rules: RoomRules,
-  state: { readonly sets: readonly StateMap[]; readonly conflict: Conflict },
-  load: (ids: readonly EventId[]) => Promise<ReadonlyMap<EventId, Pdu>>,
-  index: AuthIndex = {},
-): Promise<Map<string, EventId>> {
-  const store = new EventStore(rules)
-  const work = resolution(store, state.sets, state.conflict, index)
-  for (let step = work.next(); ; step = work.next()) {
-    if (step.done) return step.value
-    const loaded = await load(step.value)
-    for (const id of step.value) add(store, id, loaded.get(id))
+    for (const id of step.value) {
+      const pdu = events(id)
+      if (!pdu) throw new MissingEventError(id)
+      store.add(id, pdu)
+    }
   }
 }
 
@@ -59,18 +34,17 @@ export function conflictOf(rules: RoomRules, stateSets: readonly StateMap[]): Co
   return splitStateSets(stateSets, rules.stateResolution !== 'v1')
 }
 
-function resolution(
+/** The work itself, for a caller who knows where the sets differ and who brings in events as it yields their ids; it
+ *  yields none now and then, where a caller may see to other things. Returns events for keys that are not agreed on: a
+ *  conflicted key that is not in the answer has no event any more. `sets` is not read if there is an index. */
+export function conflictResolution(
   store: EventStore,
-  sets: readonly StateMap[],
-  conflict: Conflict,
+  state: { readonly sets: readonly StateMap[]; readonly conflict: Conflict },
   index: AuthIndex,
 ): Work<Map<string, EventId>> {
-  return store.rules.stateResolution === 'v1' ? resolveV1(store, conflict) : resolveV2(store, sets, conflict, index)
-}
-
-function add(store: EventStore, id: EventId, pdu: Pdu | undefined): void {
-  if (!pdu) throw new MissingEventError(id)
-  store.add(id, pdu)
+  return store.rules.stateResolution === 'v1'
+    ? resolveV1(store, state.conflict)
+    : resolveV2(store, state.sets, state.conflict, index)
 }
 
 function merged(conflict: Conflict, resolved: ReadonlyMap<string, EventId>): Map<string, EventId> {
