@@ -40,6 +40,7 @@ export class SyncModel {
   readonly #http: HttpClient
   readonly #token: string
   #since: string | undefined
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(http: HttpClient, user: { user_id: string; access_token: string }) {
     this.#http = http
@@ -47,8 +48,14 @@ export class SyncModel {
     this.#token = user.access_token
   }
 
-  /** One sync; true if it brought anything. */
-  async sync(options: { timeline_limit: number; use_state_after?: boolean }): Promise<boolean> {
+  /** One sync after the other; true if it brought anything. */
+  sync(options: { timeline_limit: number }): Promise<boolean> {
+    const next = this.#last.then(() => this.#sync(options))
+    this.#last = next.catch(() => false)
+    return next
+  }
+
+  async #sync(options: { timeline_limit: number }): Promise<boolean> {
     const query = new URLSearchParams({
       timeout: '0',
       filter: JSON.stringify({ room: { timeline: { limit: options.timeline_limit } } }),
@@ -72,13 +79,20 @@ export class SyncModel {
 
   async #joined(id: string, answer: RoomAnswer): Promise<void> {
     this.invited.delete(id)
-    const known = this.joined.get(id)
-    const room = known ?? { state: new Map<string, string>(), timeline: [] }
+    const room = this.joined.get(id) ?? { state: new Map<string, string>(), timeline: [] }
     this.joined.set(id, room)
     const events = answer.timeline?.events ?? []
-    if (known && answer.timeline?.limited)
-      room.timeline.push(...(await this.#gap(id, room, answer.timeline.prev_batch)))
-    room.timeline.push(...events.map((event) => event.event_id))
+    const known = new Set(room.timeline)
+    const fresh = events.filter((event) => !known.has(event.event_id))
+    if (answer.timeline?.limited) {
+      // Who left and came back is shown the room anew: what is shown again closes the gap.
+      if (known.size > 0 && fresh.length === events.length) {
+        room.timeline.push(...(await this.#gap(id, room, answer.timeline.prev_batch)))
+      }
+    } else if (fresh.length < events.length) {
+      throw new Error(`${this.userId}: events of ${id} came twice`)
+    }
+    room.timeline.push(...fresh.map((event) => event.event_id))
     for (const event of [...(answer.state?.events ?? []), ...events]) {
       if (event.state_key !== undefined) room.state.set(`${event.type}\0${event.state_key}`, event.event_id)
     }
