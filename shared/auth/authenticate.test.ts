@@ -26,13 +26,9 @@ function setUp(row: Partial<AccessTokenRow> = {}) {
     last_seen_ts: clock.now(),
     ...row,
   }
-  let answer: (rows: unknown[]) => void = () => {}
-  const queries = vi.fn(
-    () =>
-      new Promise((resolve) => {
-        answer = resolve
-      }),
-  )
+  /** Queries are answered in order. */
+  const answers: ((rows: unknown[]) => void)[] = []
+  const queries = vi.fn(() => new Promise((resolve) => answers.push(resolve)))
   const deviceSeen = vi.fn()
   const confirmRefresh = vi.fn(async () => ({}))
   const sql = queries as unknown as ReadSql
@@ -42,7 +38,7 @@ function setUp(row: Partial<AccessTokenRow> = {}) {
     deviceSeen,
     confirmRefresh,
     authenticate: createAuthenticate({ sql, clock, replication, deviceSeen, confirmRefresh }),
-    answer: (rows: unknown[] = [stored]) => answer(rows),
+    answer: (rows: unknown[] = [stored]) => answers.shift()?.(rows),
     forget(cache: 'access_token' | 'user_tokens', key: string) {
       const prev = replication.positions().invalidations
       const position = (prev + 1) as StreamPosition
@@ -97,6 +93,18 @@ test.each(['access_token', 'user_tokens'] as const)('%s: forgotten, also while i
   answer([])
   await expect(gone).rejects.toMatchObject({ errcode: 'M_UNKNOWN_TOKEN', status: 401 })
   expect(queries).toHaveBeenCalledTimes(3)
+})
+
+test('who asks after a logout does not get what was read before it', async () => {
+  const { authenticate, answer, forget } = setUp()
+  const token = newToken('gat', alice)
+  const before = authenticate(token, request)
+  forget('access_token', tokenHash(token))
+  const after = authenticate(token, request)
+  answer()
+  answer([])
+  await before
+  await expect(after).rejects.toMatchObject({ errcode: 'M_UNKNOWN_TOKEN' })
 })
 
 test('the first use of a refreshed token is confirmed before it is answered', async () => {

@@ -41,32 +41,43 @@ export const seenIntervalMs = 5 * 60_000
 
 export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   const { clock, replication, deviceSeen } = deps
-  const hashesOfUser = new Map<string, Set<string>>()
+  // Keyed by the token as it comes: hashing it for every request would cost more than all the rest. Its hash, by which
+  // invalidations name it, is worked out once.
+  const tokenOfHash = new Map<string, string>()
+  const tokensOfUser = new Map<string, Set<string>>()
   const entries = new LRUCache<string, Entry>({
     max: entriesMax,
-    dispose: ({ requester }, hash) => {
-      const hashes = hashesOfUser.get(requester.user_id)
-      hashes?.delete(hash)
-      if (hashes?.size === 0) hashesOfUser.delete(requester.user_id)
+    dispose: ({ requester: { token_hash, user_id } }, token) => {
+      tokenOfHash.delete(token_hash)
+      const tokens = tokensOfUser.get(user_id)
+      tokens?.delete(token)
+      if (tokens?.size === 0) tokensOfUser.delete(user_id)
     },
   })
   const loading = new Map<string, Promise<Entry>>()
-  /** Counts what was invalidated: a row read before an invalidation must not be remembered after it. */
+  /** Counts what was invalidated: a row read before an invalidation must not be remembered after it, nor answer who asks
+   *  after it. */
   let generation = 0
+  const invalidated = () => {
+    generation++
+    loading.clear()
+  }
 
   replication.subscribe('invalidations', ({ rows }) => {
     for (const { cache, key } of rows) {
       if (cache === 'access_token') {
-        generation++
-        entries.delete(key)
+        invalidated()
+        const token = tokenOfHash.get(key)
+        if (token !== undefined) entries.delete(token)
       } else if (cache === 'user_tokens') {
-        generation++
-        for (const hash of [...(hashesOfUser.get(key) ?? [])]) entries.delete(hash)
+        invalidated()
+        for (const token of [...(tokensOfUser.get(key) ?? [])]) entries.delete(token)
       }
     }
   })
 
-  async function load(hash: string): Promise<Entry> {
+  async function load(token: string): Promise<Entry> {
+    const hash = tokenHash(token)
     const before = generation
     const row = await accessTokenByHash(deps.sql, hash)
     if (!row) throw unknownToken()
@@ -85,10 +96,11 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     }
     if (expires_ts > clock.now() && row.supersedes) await deps.confirmRefresh({ token_hash: hash })
     if (generation === before) {
-      entries.set(hash, entry)
-      const hashes = hashesOfUser.get(row.user_id)
-      if (hashes) hashes.add(hash)
-      else hashesOfUser.set(row.user_id, new Set([hash]))
+      entries.set(token, entry)
+      tokenOfHash.set(hash, token)
+      const tokens = tokensOfUser.get(row.user_id)
+      if (tokens) tokens.add(token)
+      else tokensOfUser.set(row.user_id, new Set([token]))
     }
     return entry
   }
@@ -107,16 +119,18 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   }
 
   return (token, request) => {
-    const hash = tokenHash(token)
-    const known = entries.get(hash)
+    const known = entries.get(token)
     if (known) return admit(known, request)
     if (!isWellFormedToken(token, 'gat')) throw unknownToken()
-    let load_ = loading.get(hash)
-    if (!load_) {
-      load_ = load(hash).finally(() => loading.delete(hash))
-      loading.set(hash, load_)
+    let found = loading.get(token)
+    if (!found) {
+      const mine = load(token).finally(() => {
+        if (loading.get(token) === mine) loading.delete(token)
+      })
+      found = mine
+      loading.set(token, mine)
     }
-    return load_.then((entry) => admit(entry, request))
+    return found.then((entry) => admit(entry, request))
   }
 }
 
