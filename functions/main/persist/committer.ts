@@ -37,6 +37,8 @@ const limits = {
   /** With the database away, callers wait this long before they are told. */
   outageGraceMs: 5_000,
   reconnectDelayMs: 100,
+  /** Without an answer for this long, the connection counts as lost. */
+  answerMs: 30_000,
   /** A batch that took the connection with it this often is taken apart. */
   sendsPerBatch: 3,
 } as const
@@ -108,12 +110,20 @@ export function createCommitter(options: CommitterOptions): Committer {
     return connection
   }
 
-  /** Tells those who have waited long enough; none of them was sent. */
+  /** Tells those who have waited long enough; none of them was sent. What was made on top of them for the same room goes
+   *  with them, however short its wait. */
   function rejectStale(): void {
     const oldest = clock.now() - limits.outageGraceMs
-    const waiting = queue
-    queue = waiting.filter((queued) => queued.queuedTs > oldest)
-    for (const queued of waiting) if (queued.queuedTs <= oldest) queued.reject(unavailable())
+    const rooms = new Set<number>()
+    queue = queue.filter((queued) => {
+      const heads = queued.writes.heads ?? []
+      const stale = queued.queuedTs <= oldest || heads.some((head) => rooms.has(head.room_nid))
+      if (stale) {
+        for (const head of heads) rooms.add(head.room_nid)
+        queued.reject(unavailable())
+      }
+      return !stale
+    })
   }
 
   /** Sends the batch until its fate is known. Rejects with what Postgres refused it for; then nothing of it is stored. */
@@ -122,6 +132,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     for (let sends = 1; ; sends++) {
       const current = await connect()
       const number = ++batchNumber
+      const onTime = clock.after(limits.answerMs, () => current.abandon())
       try {
         return await current.send(number, encoded, writes)
       } catch (error) {
@@ -133,6 +144,8 @@ export function createCommitter(options: CommitterOptions): Committer {
         const next = await connect()
         if (next.lastBatch === number) return next.lastPositions
         if (sends === limits.sendsPerBatch) throw error
+      } finally {
+        onTime()
       }
     }
   }
@@ -222,9 +235,11 @@ export function createCommitter(options: CommitterOptions): Committer {
     queued.reject(isConnectionLost(error) ? unavailable() : error)
     const rooms = new Set((queued.writes.heads ?? []).map((head) => head.room_nid))
     if (rooms.size === 0) return
-    const behind = queue
-    queue = behind.filter((other) => !other.writes.heads?.some((head) => rooms.has(head.room_nid)))
-    for (const other of behind) if (!queue.includes(other)) other.reject(error)
+    queue = queue.filter((other) => {
+      const doomed = other.writes.heads?.some((head) => rooms.has(head.room_nid)) ?? false
+      if (doomed) other.reject(error)
+      return !doomed
+    })
   }
 
   function nextBatch(): Queued[] {
@@ -241,9 +256,14 @@ export function createCommitter(options: CommitterOptions): Committer {
     // A turn later, so that commits made in this one share a batch.
     await Promise.resolve()
     try {
-      while (queue.length > 0) await flush(nextBatch())
+      while (queue.length > 0) {
+        // What waits for a connection stays in the queue, where it can be told that it waits in vain.
+        await connect()
+        if (queue.length > 0) await flush(nextBatch())
+      }
     } catch (error) {
-      die(error as Error)
+      if (closed) for (const { reject } of queue.splice(0)) reject(unavailable())
+      else die(error as Error)
     } finally {
       pumping = undefined
     }

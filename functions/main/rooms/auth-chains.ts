@@ -169,6 +169,11 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
     async assign(events) {
       const rows: AuthChainWrites['chains'][number][] = []
       const links: AuthChainWrites['links'][number][] = []
+      // One question for all places that are not made here.
+      const own = new Set(events.map((event) => event.event_nid))
+      const known = new Set(events.flatMap((event) => event.auth_event_nids).filter((nid) => !own.has(nid)))
+      const before = await places([...known])
+      await chainsOf([...new Set([...before.values()].map((place) => place.chain))])
       for (const event of events) {
         const { place, links: targets } = await assignOne(event)
         rows.push({ event_nid: event.event_nid, chain_id: place.chain, sequence: place.sequence })

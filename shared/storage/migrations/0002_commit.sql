@@ -6,6 +6,8 @@ create table committers (
   name text collate "C" primary key,
   owner text collate "C" not null,                -- the process that holds the name
   epoch bigint not null default 1,
+  backend_pid integer not null,                   -- the connection that holds it: the next one ends it, if it still runs
+  backend_start timestamptz not null,
   batch bigint not null default 0,
   positions bigint[] not null default '{0,0,0,0}'   -- events, receipts, account_data, invalidations
 ) with (fillfactor = 10);
