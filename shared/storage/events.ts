@@ -31,9 +31,17 @@ export const eventColumns = (sql: ReadSql) =>
 const pageColumns = (sql: ReadSql) =>
   sql`e.event_nid, e.event_id, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content,
     e.state_root, e.replaces_nid, e.redacts, e.redacted_by_nid, e.relates_to, e.rel_type, e.thread_root,
-    e.device_id, e.txn_id, case when e.state_key is null and exists (select from events c
-      where c.relates_to = e.event_id and c.rel_type in ('m.replace', 'm.thread', 'm.reference'))
-      then 1 end as has_children`
+    e.device_id, e.txn_id, case when e.state_key is null then (select 1 from events c
+      where c.relates_to = e.event_id and c.rel_type in ('m.replace', 'm.thread', 'm.reference') limit 1)
+      end as has_children`
+
+/** Compared as rows, so that the index by room and position is the only one that fits: the planner would sometimes walk
+ *  the index by position alone, through the events of every room. */
+const withinRange = (sql: ReadSql, { room_nid }: RoomRef, { after, upTo }: TimelineRange) =>
+  sql`(e.room_nid, e.position) > (${room_nid}, ${after}) and (e.room_nid, e.position) <= (${room_nid}, ${upTo})
+    and e.position is not null`
+const inOrder = (sql: ReadSql, direction: Direction) =>
+  direction === 'f' ? sql`order by e.room_nid, e.position` : sql`order by e.room_nid desc, e.position desc`
 
 export interface StoredEvent {
   readonly event_nid: number
@@ -68,15 +76,8 @@ export async function timelineBetween(
   limit: number,
   direction: Direction,
 ): Promise<TimelineEvent[]> {
-  const { after, upTo } = range
-  const rows =
-    direction === 'f'
-      ? await sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
-          where room_nid = ${room.room_nid} and position > ${after} and position <= ${upTo}
-          order by position limit ${limit}`
-      : await sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
-          where room_nid = ${room.room_nid} and position > ${after} and position <= ${upTo}
-          order by position desc limit ${limit}`
+  const rows = await sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
+    where ${withinRange(sql, room, range)} ${inOrder(sql, direction)} limit ${limit}`
   return timelineEvents(sql, rows, room)
 }
 
@@ -109,21 +110,17 @@ export async function timelineMeeting(
   conditions: TimelineConditions,
   scanMax: number,
 ): Promise<ScannedEvents> {
-  const order = direction === 'f' ? sql`e.position` : sql`e.position desc`
   const [edge] = await sql<{ position: number }[]>`
     select e.position from events e
-    where e.room_nid = ${room.room_nid} and e.position > ${range.after} and e.position <= ${range.upTo}
-    order by ${order} offset ${scanMax} limit 1`
+    where ${withinRange(sql, room, range)} ${inOrder(sql, direction)} offset ${scanMax} limit 1`
   const scanned = !edge
     ? range
     : direction === 'f'
       ? { after: range.after, upTo: edge.position - 1 }
       : { after: edge.position, upTo: range.upTo }
   const rows = await sql<StoredEvent[]>`
-    select ${eventColumns(sql)} from events e
-    where e.room_nid = ${room.room_nid} and e.position > ${scanned.after} and e.position <= ${scanned.upTo}
-      ${meeting(sql, conditions)}
-    order by ${order} limit ${limit}`
+    select ${pageColumns(sql)} from events e
+    where ${withinRange(sql, room, scanned)} ${meeting(sql, conditions)} ${inOrder(sql, direction)} limit ${limit}`
   const events = await timelineEvents(sql, rows, room)
   const last = events.length === limit ? events.at(-1)?.position : undefined
   if (last === undefined && !edge) return { events, rest: undefined }
