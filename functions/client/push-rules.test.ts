@@ -7,6 +7,7 @@ import { mount } from '../../shared/http/mount.ts'
 import { createLimiter } from '../../shared/http/rate-limit.ts'
 import { clientAddressBehind } from '../../shared/http/request-info.ts'
 import { DeviceId, type UserId } from '../../shared/matrix/ids.ts'
+import { unreadCounts } from '../../shared/storage/unread.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
 import { type TestMain, testMain } from '../../test/support/main.ts'
 import type { ClientDeps } from './deps.ts'
@@ -167,6 +168,48 @@ describe('client-server-api/#push-rules-api', () => {
     expect(await classOf(carol.user)).not.toBe(await classOf(alice.user))
     await bob.call('DELETE', 'global/override/I')
     expect(await classOf(bob.user)).toBe(0)
+  })
+
+  test('rules hold for events to come: what is unread counts as it did when it was sent', async () => {
+    const [owner, reader, other] = [await main.user('owner'), await main.user('reader'), await main.user('other')]
+    const { room_id } = await main.commands.createRoom({ user_id: owner, preset: 'public_chat' })
+    for (const user_id of [reader, other]) {
+      await main.commands.changeMembership({ room_id, user_id, target: user_id, action: 'join' })
+    }
+    const send = (body: string) =>
+      main.commands.sendEvent({ room_id, user_id: owner, type: 'm.room.message', content: { msgtype: 'm.text', body } })
+    const { sql } = main.database
+    const counts = async (user_id: UserId) => {
+      const [row] = await sql<{ class_id: number }[]>`select class_id from push_rules where user_id = ${user_id}`
+      const [room] = await sql<{ room_nid: number }[]>`select room_nid from rooms where room_id = ${room_id}`
+      const rooms = [{ room_nid: room?.room_nid ?? 0, joinedAt: 0 }]
+      const [counted] = await unreadCounts(sql, { user_id, class_id: row?.class_id ?? 0 }, rooms, 1e15)
+      return { notifications: counted?.notifications ?? 0, highlights: counted?.highlights ?? 0 }
+    }
+    const keyword = {
+      kind: 'content',
+      rule_id: 'cake',
+      pattern: 'cake',
+      actions: ['notify', { set_tweak: 'highlight' }],
+    } as const
+    await main.commands.putPushRule({ user_id: other, ...keyword, actions: [...keyword.actions] })
+    await main.commands.putPushRule({ user_id: reader, kind: 'room', rule_id: room_id, actions: [] })
+    await send('muted')
+    expect(await counts(reader)).toEqual({ notifications: 0, highlights: 0 })
+    await main.commands.putPushRule({ user_id: reader, kind: 'room', rule_id: '!elsewhere:hs1', actions: [] })
+    expect(await counts(reader)).toEqual({ notifications: 0, highlights: 0 })
+    await main.commands.deletePushRule({ user_id: reader, kind: 'room', rule_id: '!elsewhere:hs1' })
+    await main.commands.deletePushRule({ user_id: reader, kind: 'room', rule_id: room_id })
+    expect(await counts(reader)).toEqual({ notifications: 0, highlights: 0 })
+    await send('a cake')
+    expect(await counts(reader)).toEqual({ notifications: 1, highlights: 0 })
+    expect(await counts(other)).toEqual({ notifications: 2, highlights: 1 })
+    await main.commands.putPushRule({ user_id: reader, ...keyword, actions: [...keyword.actions] })
+    expect(await counts(reader)).toEqual({ notifications: 1, highlights: 0 })
+    await send('more cake')
+    expect(await counts(reader)).toEqual({ notifications: 2, highlights: 1 })
+    await main.commands.deletePushRule({ user_id: reader, kind: 'content', rule_id: 'cake' })
+    expect(await counts(reader)).toEqual({ notifications: 2, highlights: 1 })
   })
 
   test('after an upgrade the new room has the old room’s rules', async () => {

@@ -71,6 +71,8 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
     const rules = classRules(ruleset, user_id)
     const class_id = await classOf(sql, rules)
     const json = JSON.stringify(ruleset)
+    const before = classes.of(user_id)
+    const copied = await keepOutcomes(sql, { user_id, before, after: class_id, from: 0 })
     await committer.commit({
       account_data: [{ user_id, room_nid: 0, type: 'm.push_rules', content: `{"global":${json}}` }],
       invalidations: [{ cache: 'push_rules', key: user_id }],
@@ -80,6 +82,8 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
       ],
     })
     classes.set(user_id, class_id, rules)
+    // What was sent meanwhile was still decided by the old class.
+    await keepOutcomes(sql, { user_id, before, after: class_id, from: copied })
   }
 
   return {
@@ -91,6 +95,34 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
       change(user_id, (ruleset) => withActions(ruleset, name, actions)),
     copyRoomPushRules: ({ user_id, ...rooms }) => change(user_id, (ruleset) => withRoomRulesCopied(ruleset, rooms)),
   }
+}
+
+/** Rules hold for events to come. Deviations of the class that a user leaves become the user's own, and those of the class
+ *  they come to do not, as far as the events are unread; or counts would jump. Looks at positions from `from` on, and
+ *  returns where to go on. It writes beside the commits of the streams, since there can be many. */
+async function keepOutcomes(
+  sql: MainSql,
+  change: { readonly user_id: UserId; readonly before: number; readonly after: number; readonly from: number },
+): Promise<number> {
+  const { user_id, before, after, from } = change
+  if (before === after) return from
+  const [stream] = await sql<{ position: number }[]>`select position from streams where name = 'events'`
+  await sql`
+    insert into push_deviations (room_nid, position, user_id, class_id, push)
+    select d.room_nid, d.position, ${user_id}, 0,
+      coalesce(max(d.push) filter (where d.class_id = ${before}), max(e.push))
+    from memberships m
+    cross join lateral (
+      select coalesce(max(c.event_position), 0) as read_to from receipts c
+      where c.user_id = m.user_id and c.room_nid = m.room_nid and c.thread_id = ''
+    ) r
+    join push_deviations d on d.room_nid = m.room_nid and d.position > greatest(r.read_to, ${from})
+      and d.user_id = '' and d.class_id in (${before}, ${after})
+    join events e on e.room_nid = d.room_nid and e.position = d.position
+    where m.user_id = ${user_id} and m.membership = 'join'
+    group by d.room_nid, d.position
+    on conflict do nothing`
+  return stream?.position ?? from
 }
 
 const defaultClassText = textOf(defaultClassRules)
