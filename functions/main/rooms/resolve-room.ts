@@ -36,7 +36,7 @@ export async function resolveRoots(
   const take = (map: ReadonlyMap<string, EventId>) => {
     for (const [key, event_id] of map) {
       const event_nid = nids.get(event_id)
-      if (event_nid === undefined) throw new Error(`state resolution chose ${event_id}, which is in none of the states`)
+      if (event_nid === undefined) throw new Error(`state resolution chose ${event_id}, which is not stored`)
       resolved.set(key, { event_nid, event_id })
     }
   }
@@ -53,7 +53,11 @@ export async function resolveRoots(
     if (fresh && ids.includes(fresh.pdu.event_id)) pdus.set(fresh.pdu.event_id, fresh.pdu)
     return pdus
   }
-  take(await resolveConflict(room.rules, { sets, conflict }, load, index))
+  const chosen = await resolveConflict(room.rules, { sets, conflict }, load, index)
+  // From version 12 on an event that none of the states has any more may win, out of the conflicted state subgraph.
+  const others = [...chosen.values()].filter((event_id) => !nids.has(event_id))
+  for (const [event_id, event_nid] of await eventNids(deps.sql, others)) nids.set(event_id, event_nid)
+  take(chosen)
   return resolved
 }
 
@@ -84,6 +88,13 @@ async function eventIdsOf(sql: MainSql, event_nids: readonly number[]): Promise<
   const rows = await sql<{ event_nid: number; event_id: EventId }[]>`
     select event_nid, event_id from events where event_nid = any(${sql.array([...event_nids], 20)}::bigint[])`
   return new Map(rows.map((row) => [row.event_nid, row.event_id]))
+}
+
+async function eventNids(sql: MainSql, event_ids: readonly EventId[]): Promise<Map<EventId, number>> {
+  if (event_ids.length === 0) return new Map()
+  const rows = await sql<{ event_nid: number; event_id: EventId }[]>`
+    select event_nid, event_id from events where event_id = any(${sql.array([...event_ids], 25)}::text[])`
+  return new Map(rows.map((row) => [row.event_id, row.event_nid]))
 }
 
 /** Events of the room by id; what is not stored is left out. */
