@@ -21,6 +21,9 @@ interface PlacedEvent {
   readonly thread_root: string | null
 }
 
+/** https://spec.matrix.org/v1.19/client-server-api/#threaded-read-receipts */
+const relationHopsMax = 3
+
 export function receiptHandlers(deps: Deps): Pick<MainClient, 'sendReceipts'> {
   const { sql, committer, clock, queue } = deps
 
@@ -47,7 +50,7 @@ export function receiptHandlers(deps: Deps): Pick<MainClient, 'sendReceipts'> {
     for (const receipt of request.receipts) {
       const event = events.get(receipt.event_id)
       if (event?.position == null) throw new MatrixError('M_NOT_FOUND', 'There is no such event in this room')
-      if (!isInThread(event, receipt.thread_id)) {
+      if (!isInThread(event, receipt.thread_id) && !(await leadsTo(room.room_nid, event.event_id, receipt.thread_id))) {
         throw new MatrixError('M_INVALID_PARAM', 'The event is not in the thread that thread_id names')
       }
       const last = held.find((h) => h.receipt_type === receipt.receipt_type && h.thread_id === receipt.thread_id)
@@ -79,6 +82,21 @@ export function receiptHandlers(deps: Deps): Pick<MainClient, 'sendReceipts'> {
       select e.position from account_data a join events e on e.event_id = a.content::json ->> 'event_id'
       where a.user_id = ${userId} and a.room_nid = ${roomNid} and a.type = 'm.fully_read'`
     return row?.position ?? undefined
+  }
+
+  /** An event that relates to a thread's root, over others, is in the main timeline; but clients show a reaction to it in
+   *  the thread, and mark the thread as read up to there. */
+  async function leadsTo(room_nid: number, event_id: EventId, threadId: string): Promise<boolean> {
+    if (threadId === 'main') return false
+    const rows = await sql`
+      with recursive chain (relates_to, hops) as (
+        select relates_to, 1 from events where event_id = ${event_id} and room_nid = ${room_nid}
+        union all
+        select e.relates_to, chain.hops + 1 from chain join events e on e.event_id = chain.relates_to
+        where e.room_nid = ${room_nid} and chain.hops < ${relationHopsMax}
+      )
+      select 1 from chain where relates_to = ${threadId} limit 1`
+    return rows.length > 0
   }
 
   // One at a time a user and room: a receipt is compared with the one before it.
