@@ -7,6 +7,7 @@ import type { SigningKey } from '../../shared/matrix/signatures.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import { startPruning } from './background/prune.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
@@ -98,10 +99,16 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     clock,
     onError: (err) => log.error({ err }, 'a background write failed'),
   })
+  const stopPruning = startPruning({
+    sql,
+    clock,
+    onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
+  })
   return {
     commands: { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers },
     rooms,
     async close() {
+      await stopPruning()
       pushRules.close()
       await userData.close()
       await rooms.close()
