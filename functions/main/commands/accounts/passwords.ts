@@ -4,7 +4,7 @@ import { availableParallelism } from 'node:os'
 import { hash, verify } from '@node-rs/bcrypt'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 
-/** bcrypt reads 72 bytes and stops at U+0000; longer passwords are hashed before, so that all of them counts. */
+/** bcrypt reads 72 bytes and stops at U+0000. Passwords that reach so far are hashed before, so that all of them counts. */
 const bcryptBytesMax = 72
 const prehashed = 'sha256:'
 /** Beyond it a password is an attack on the hash. */
@@ -55,7 +55,7 @@ function normalised(password: string): string | undefined {
 }
 
 function needsPrehash(text: string): boolean {
-  return text.includes('\0') || Buffer.byteLength(text) > bcryptBytesMax
+  return text.includes('\0') || Buffer.byteLength(text) >= bcryptBytesMax
 }
 
 function prehash(text: string): string {
