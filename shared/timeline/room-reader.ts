@@ -146,7 +146,7 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
         const history = await stepsOf(view, user_id)
         return events.map((event) => ({ event, membership: membershipAt(history, event.position) }))
       }
-      const [history, states] = await Promise.all([stepsOf(view, user_id), glimpses.of(view, user_id, events)])
+      const [history, states] = await Promise.all([stepsOf(view, user_id), glimpses.of(user_id, events)])
       const lastJoin = view.membership === 'join' ? Number.POSITIVE_INFINITY : lastJoinOf(history)
       const seen: SeenEvent[] = []
       for (const event of events) {

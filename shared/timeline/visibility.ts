@@ -3,7 +3,6 @@
 import { LRUCache } from 'lru-cache'
 import { type HistoryVisibility, historyVisibilityOf, visibleTo } from '../core/visibility.ts'
 import { isJsonObject, type JsonValue } from '../matrix/json-value.ts'
-import type { RoomRef } from '../storage/events.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { stateAt } from '../storage/state.ts'
 import type { TimelineEvent } from './timeline-event.ts'
@@ -16,7 +15,7 @@ export interface StateGlimpse {
 
 export interface StateGlimpses {
   /** By event_nid. Events that share a state are looked up once, and a state once looked up is remembered: it never changes. */
-  of(room: RoomRef, user: string, events: readonly TimelineEvent[]): Promise<ReadonlyMap<number, StateGlimpse>>
+  of(user: string, events: readonly TimelineEvent[]): Promise<ReadonlyMap<number, StateGlimpse>>
   clear(): void
 }
 
@@ -63,7 +62,7 @@ export function createStateGlimpses(sql: ReadSql): StateGlimpses {
   }
 
   return {
-    async of(_room, user, events) {
+    async of(user, events) {
       const roots = [...new Set(events.map((event) => rootOf(event)))]
       const held = new Map(await Promise.all(roots.map(async (root) => [root, await lookUp(root, user)] as const)))
       const nids = new Set<number>()
