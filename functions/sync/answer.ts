@@ -5,7 +5,7 @@ import { accountDataBetween, accountDataOfRooms, type StoredAccountData } from '
 import { pushRulesContent } from '../../shared/storage/push-rules.ts'
 import { receiptsBetween, type StoredReceipt } from '../../shared/storage/receipts.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
-import { type RoomSummary, roomSummaries, strippedState } from '../../shared/storage/sync-rooms.ts'
+import { strippedState } from '../../shared/storage/sync-rooms.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import { encodeSyncToken } from '../../shared/streams/token.ts'
 import type { Viewer } from '../../shared/timeline/client-json.ts'
@@ -29,12 +29,14 @@ import {
   typingJson,
   unreadJson,
 } from './room-json.ts'
+import { summariesFor } from './summaries.ts'
 import type { SyncFilter } from './sync-filter.ts'
 import { type RoomSection, readSections, type SectionContext } from './timelines.ts'
 import { refreshUnread } from './unread.ts'
 
 /** Rooms read together. */
 const roomsAtOnce = 40
+const membersAtOnce = 4_000
 const empty = { main: { notifications: 0, highlights: 0 }, threads: new Map() }
 
 export interface AnswerContext {
@@ -190,18 +192,35 @@ async function eventStyle(context: AnswerContext, plan: Plan, sections: readonly
 
 /** While some rooms are sent the next are read. */
 async function* joinedRooms(context: AnswerContext, plan: Plan): AsyncIterable<string> {
-  const read = (from: number) => {
-    const sections = joinedSections(context, plan, plan.joins.slice(from, from + roomsAtOnce))
+  const read = (parts: readonly JoinPart[]) => {
+    const sections = joinedSections(context, plan, parts)
     // A client that goes away leaves these rooms unread by anybody: then nobody else hears of a failure.
     sections.catch(() => {})
     return sections
   }
-  let next = read(0)
-  for (let i = 0; i < plan.joins.length; i += roomsAtOnce) {
-    const pieces = await next
-    if (i + roomsAtOnce < plan.joins.length) next = read(i + roomsAtOnce)
-    for (const piece of pieces) yield piece
+  const chunks = portions(plan.joins, !context.filter.lazyMembers)
+  let reading: Promise<string[]> | undefined
+  for (const chunk of chunks) {
+    const next = read(chunk)
+    for (const piece of (await reading) ?? []) yield piece
+    reading = next
   }
+  for (const piece of (await reading) ?? []) yield piece
+}
+
+/** Rooms that are read together: few where all members of large rooms are sent. */
+function* portions(parts: readonly JoinPart[], allMembers: boolean): Iterable<JoinPart[]> {
+  let portion: JoinPart[] = []
+  let members = 0
+  for (const part of parts) {
+    portion.push(part)
+    if (allMembers && part.fullState) members += part.room.joinedMembers
+    if (portion.length < roomsAtOnce && members < membersAtOnce) continue
+    yield portion
+    portion = []
+    members = 0
+  }
+  if (portion.length > 0) yield portion
 }
 
 async function joinedSections(context: AnswerContext, plan: Plan, parts: readonly JoinPart[]): Promise<string[]> {
@@ -209,8 +228,10 @@ async function joinedSections(context: AnswerContext, plan: Plan, parts: readonl
   const inner = sectionContext(context)
   const [{ sections, summaries }, receipts, accountData] = await Promise.all([
     readSections(inner, parts).then(async (sections) => {
-      const counted = sections.filter(membersChanged).map(({ part }) => part.membership.room_nid)
-      return { sections, summaries: counted.length > 0 ? await roomSummaries(sql, user.user_id, counted) : noSummaries }
+      const counted = sections.flatMap((section) =>
+        section.part.room && membersChanged(section) ? section.part.room : [],
+      )
+      return { sections, summaries: await summariesFor(sql, user.user_id, counted) }
     }),
     roomReceipts(context, plan, parts),
     roomAccountData(context, plan, parts),
@@ -233,8 +254,6 @@ async function joinedSections(context: AnswerContext, plan: Plan, parts: readonl
   }
   return pieces
 }
-
-const noSummaries: ReadonlyMap<number, RoomSummary> = new Map()
 
 /** True if the room, all being read, has nothing new: counts alone are no news. */
 function isQuiet(section: RoomSection, data: readonly unknown[], ephemeral: string): boolean {

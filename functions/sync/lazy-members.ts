@@ -1,11 +1,11 @@
 /** Lazy loading: the member events that a client needs to show what it was just sent, and was not sent before.
  *  https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members */
 import { type RoomSummary, type StateRequest, type StateRow, stateBefore } from '../../shared/storage/sync-rooms.ts'
+import type { Live } from './live.ts'
 import type { RoomSection, SectionContext } from './timelines.ts'
 
-const devicesMax = 20
-const roomsMax = 1_000
-const membersMax = 2_000
+/** Entries kept of what a user's devices were sent. */
+const sentMax = 20_000
 
 interface Need {
   readonly section: RoomSection
@@ -44,7 +44,7 @@ export async function addLazyMembers(
     for (const { section, before } of needs) {
       for (const row of rows.get(section.part.membership.room_nid) ?? []) {
         found.push([section, row])
-        rememberIfCurrent(section, row, before)
+        rememberIfCurrent(context.live, section, row, before)
       }
     }
   }
@@ -76,35 +76,43 @@ function neededBy(
 }
 
 /** It is the member's event today if the cache holds all that came since and no event there replaced it. */
-function rememberIfCurrent({ part }: RoomSection, row: StateRow, before: number): void {
+function rememberIfCurrent(live: Live, { part }: RoomSection, row: StateRow, before: number): void {
   const { room } = part
   if (!room || room.timelineFrom >= before) return
   const replaced = room.timeline.some(
     ({ event }) => event.type === 'm.room.member' && event.state_key === row.state_key && event.position > row.position,
   )
-  if (!replaced) room.rememberMember(row)
+  if (replaced) return
+  const weightBefore = room.bytes
+  room.rememberMember(row)
+  live.touch(room, weightBefore)
 }
 
 /** What this answer holds, the device has once it comes back with the token that the answer gives. */
 function remember({ user, filter }: SectionContext, device_id: string, sections: readonly RoomSection[]): void {
   if (filter.redundantMembers) return
+  if (user.sentMembersCount > sentMax) {
+    user.sentMembers.clear()
+    user.sentMembersCount = 0
+  }
   let rooms = user.sentMembers.get(device_id)
   if (!rooms) {
-    if (user.sentMembers.size >= devicesMax) user.sentMembers.clear()
     rooms = new Map()
     user.sentMembers.set(device_id, rooms)
   }
-  if (rooms.size > roomsMax) rooms.clear()
   for (const { part, events, state } of sections) {
     const { room_nid } = part.membership
     let sent = rooms.get(room_nid)
-    if (!sent || part.fullState || sent.size > membersMax) {
+    if (!sent || part.fullState) {
       sent = new Map()
       rooms.set(room_nid, sent)
+      user.sentMembersCount++
     }
+    const before = sent.size
     for (const event of state) if (event.type === 'm.room.member') sent.set(event.state_key, part.upTo)
     for (const { event } of events) {
       if (event.type === 'm.room.member' && event.state_key !== undefined) sent.set(event.state_key, part.upTo)
     }
+    user.sentMembersCount += sent.size - before
   }
 }

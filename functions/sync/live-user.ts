@@ -29,6 +29,8 @@ export interface Waiter {
 
 const changesMax = 500
 const accountDataMax = 200
+/** Content of recent account data that is kept, in characters. */
+const accountDataCharactersMax = 65_536
 const receiptsMax = 100
 
 export class LiveUser {
@@ -46,6 +48,7 @@ export class LiveUser {
   accountData = 0
   accountDataFrom = 0
   recentAccountData: AccountDataRow[] = []
+  private accountDataCharacters = 0
   /** The same for private receipts. */
   privateReceipts = 0
   privateReceiptsFrom = 0
@@ -59,6 +62,8 @@ export class LiveUser {
   told: { presence: PresenceState; ts: number } | undefined
   /** Member events that each device was sent, with the position of that answer, so that lazy loading does not repeat them. */
   readonly sentMembers = new Map<string, Map<number, Map<string, number>>>()
+  /** How many entries that is in all, at most. */
+  sentMembersCount = 0
 
   constructor(user_id: UserId) {
     this.user_id = user_id
@@ -97,9 +102,12 @@ export class LiveUser {
     if (row.type === 'm.ignored_user_list' && row.room_nid === 0) this.ignored = ignoredUsers(row.content)
     if (row.position <= this.accountDataFrom) return
     this.recentAccountData.push(row)
-    if (this.recentAccountData.length > accountDataMax) {
-      const dropped = this.recentAccountData.splice(0, accountDataMax / 2)
-      this.accountDataFrom = dropped.at(-1)?.position ?? this.accountDataFrom
+    this.accountDataCharacters += row.content.length
+    while (this.recentAccountData.length > accountDataMax || this.accountDataCharacters > accountDataCharactersMax) {
+      const dropped = this.recentAccountData.shift()
+      if (!dropped) break
+      this.accountDataCharacters -= dropped.content.length
+      this.accountDataFrom = dropped.position
     }
   }
 

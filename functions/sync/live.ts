@@ -134,7 +134,13 @@ export class Live {
         user.changesFrom = Math.max(user.changesFrom, row.position)
         const { room_nid, room_id, membership, position, sender, joined_at: joinedAt } = row
         const room =
-          membership === 'join' ? this.room(row, { event: row.last_event, receipt: row.last_receipt }, load) : undefined
+          membership === 'join'
+            ? this.room(
+                row,
+                { event: row.last_event, receipt: row.last_receipt, joinedMembers: row.joined_members },
+                load,
+              )
+            : undefined
         room?.users.add(user)
         user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, joinedAt, room })
       }
@@ -153,7 +159,11 @@ export class Live {
   }
 
   /** The room's entry, made if need be; `load` holds what the streams told since its last positions were read. */
-  private room(ref: { room_nid: number; room_id: RoomId }, last: { event: number; receipt: number }, load?: Load) {
+  private room(
+    ref: { room_nid: number; room_id: RoomId },
+    last: { event: number; receipt: number; joinedMembers: number },
+    load?: Load,
+  ) {
     const known = this.rooms.get(ref.room_nid)
     if (known) return known
     const room = new LiveRoom(ref, last)
@@ -166,7 +176,7 @@ export class Live {
     this.roomsById.set(ref.room_id, room)
     for (const row of load?.events ?? []) if (row.room_nid === ref.room_nid) this.append(room, row)
     for (const row of load?.receipts ?? []) {
-      if (row.room_nid === ref.room_nid && row.receipt_type === 'm.read') room.addReceipt(row)
+      if (row.room_nid === ref.room_nid && row.receipt_type === 'm.read') this.addReceipt(room, row)
     }
     return room
   }
@@ -176,7 +186,7 @@ export class Live {
     if (room.users.size > 0) return
     this.rooms.delete(room.room_nid)
     this.roomsById.delete(room.room_id)
-    if (this.timelines.delete(room)) this.timelineBytes -= room.timelineBytes
+    if (this.timelines.delete(room)) this.timelineBytes -= room.bytes
   }
 
   private evictUsers(except: LiveUser): void {
@@ -221,21 +231,37 @@ export class Live {
   }
 
   private append(room: LiveRoom, row: EventRow): void {
-    const before = room.timelineBytes
+    const before = room.bytes
     room.append(row)
-    this.touchTimeline(room, before)
+    this.touch(room, before)
   }
 
-  /** Tells that the room's cached timeline was used or changed; `before` is what it weighed. */
-  touchTimeline(room: LiveRoom, before = room.timelineBytes): void {
+  private addReceipt(room: LiveRoom, row: ReceiptRow): void {
+    const before = room.bytes
+    room.addReceipt(row)
+    this.touch(room, before)
+  }
+
+  /** The rooms that a user is joined to, where the memory knows them. */
+  joinedRoomsOf(user_id: UserId): ReadonlySet<number> | undefined {
+    const known = this.presence.roomsOf(user_id)
+    const user = known ? undefined : this.users.get(user_id)
+    if (!user) return known
+    const rooms = new Set<number>()
+    for (const room of user.rooms.values()) if (room.membership === 'join') rooms.add(room.room_nid)
+    return rooms
+  }
+
+  /** Tells that what the room holds was used or changed; `before` is what it weighed. */
+  touch(room: LiveRoom, before = room.bytes): void {
     this.timelines.delete(room)
     this.timelines.add(room)
-    this.timelineBytes += room.timelineBytes - before
+    this.timelineBytes += room.bytes - before
     for (const oldest of this.timelines) {
       if (this.timelineBytes <= this.timelineBytesMax) return
       this.timelines.delete(oldest)
-      this.timelineBytes -= oldest.timelineBytes
-      oldest.forgetTimeline()
+      this.timelineBytes -= oldest.bytes
+      oldest.forget()
     }
   }
 
@@ -249,7 +275,11 @@ export class Live {
       room = known?.room
       if (!room) {
         const made = !this.rooms.has(row.room_nid)
-        room = this.room(row, { event: row.position - 1, receipt: this.replication.positions().receipts })
+        room = this.room(row, {
+          event: row.position - 1,
+          receipt: this.replication.positions().receipts,
+          joinedMembers: member.joined_members,
+        })
         if (made) this.append(room, row)
         room.users.add(user)
       }
@@ -267,8 +297,10 @@ export class Live {
     const owner = this.users.get(row.user_id)
     if (owner) applyOwnReceipt(owner, room, row)
     if (row.receipt_type === 'm.read') {
-      room?.addReceipt(row)
-      if (room) this.wakeRoom(room)
+      if (room) {
+        this.addReceipt(room, row)
+        this.wakeRoom(room)
+      }
     } else if (owner) {
       owner.addPrivateReceipt(row)
       this.wake(owner)
@@ -300,11 +332,9 @@ export class Live {
       this.wakeNeighbours(row.user_id, known)
       return
     }
-    const rooms = this.users.get(row.user_id)?.rooms
-    if (rooms) {
-      const joined = new Set<number>()
-      for (const room of rooms.values()) if (room.membership === 'join') joined.add(room.room_nid)
-      this.presence.setRooms(row.user_id, joined)
+    const joined = this.joinedRoomsOf(row.user_id)
+    if (joined) {
+      this.presence.setRooms(row.user_id, new Set(joined))
       this.wakeNeighbours(row.user_id, joined)
       return
     }
@@ -334,19 +364,17 @@ export class Live {
   private onInvalidation(row: InvalidationRow): void {
     if (row.cache === 'event') {
       for (const room of this.timelines) {
-        const before = room.timelineBytes
+        const before = room.bytes
         if (room.forgetEvent(row.key)) {
-          this.timelineBytes += room.timelineBytes - before
+          this.timelineBytes += room.bytes - before
           return
         }
       }
     } else if (row.cache === 'room') {
       const room = this.roomsById.get(row.key as RoomId)
       if (room) {
-        const before = room.timelineBytes
-        room.forgetTimeline()
-        room.members.clear()
-        this.timelineBytes -= before
+        if (this.timelines.delete(room)) this.timelineBytes -= room.bytes
+        room.forget()
       }
       this.compareMembers(row.key as RoomId).catch(() => {
         // What cannot be compared may be wrong.

@@ -17,7 +17,8 @@ import type { TimelineFilter } from '../../shared/storage/sync-rooms.ts'
 
 const timelineLimitDefault = 10
 const timelineLimitMax = 500
-const filtersMax = 5_000
+/** Compiled filters that are kept, in characters of their JSON. */
+const filterCacheMax = 8_000_000
 const filterBytesMax = 65_536
 
 export interface SyncFilter {
@@ -73,7 +74,7 @@ const noFilter = compile({})
 /** Compiled filters by user and parameter: a stored filter never changes. */
 export class SyncFilters {
   private readonly sql: ReadSql
-  private readonly compiled = new LRUCache<string, SyncFilter>({ max: filtersMax })
+  private readonly compiled = new LRUCache<string, SyncFilter>({ maxSize: filterCacheMax })
 
   constructor(sql: ReadSql) {
     this.sql = sql
@@ -101,7 +102,7 @@ export class SyncFilters {
     const parsed = v.safeParse(Filter, parse(json))
     if (!parsed.success) throw new MatrixError('M_INVALID_PARAM', `Not a filter: ${v.summarize(parsed.issues)}`)
     const filter = compile(parsed.output)
-    this.compiled.set(key, filter)
+    this.compiled.set(key, filter, { size: key.length + json.length + 200 })
     return filter
   }
 }

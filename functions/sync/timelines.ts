@@ -67,7 +67,7 @@ export async function readSections(context: SectionContext, parts: readonly Time
 function cachedRange(live: Live, part: TimelinePart): readonly CachedEvent[] | undefined {
   const { room } = part
   if (!room || room.timelineFrom > part.after) return undefined
-  live.touchTimeline(room)
+  live.touch(room)
   const { timeline } = room
   let first = timeline.length
   while (first > 0 && (timeline[first - 1]?.event.position ?? 0) > part.after) first--
@@ -149,10 +149,10 @@ function keep(live: Live, filter: SyncFilter, part: TimelinePart, events: readon
   const { room } = part
   const last = events.at(-1)
   if (!room || !last || !filter.timeline.passesAll || last.position !== room.events || room.timeline.length > 0) return
-  const before = room.timelineBytes
+  const before = room.bytes
   const all = events.length <= filter.timelineLimit
   room.prepend(events, all ? part.after : (events[0]?.position ?? last.position) - 1)
-  live.touchTimeline(room, before)
+  live.touch(room, before)
 }
 
 function reachesBeforeJoin({ part, events }: RoomSection): boolean {

@@ -22,6 +22,7 @@ export interface UserRoomRow {
   /** Last positions in the room, of rooms the user is joined to. */
   readonly last_event: number
   readonly last_receipt: number
+  readonly joined_members: number
 }
 
 /** All rooms that the user has, or had, to do with. */
@@ -38,8 +39,9 @@ export async function roomsOfUser(sql: ReadSql, user: UserId): Promise<UserRoomR
         order by e.position desc limit 1), 0) else 0 end as last_event,
       case when m.membership = 'join' then coalesce((
         select c.position from receipts c where c.room_nid = m.room_nid order by c.position desc limit 1), 0)
-        else 0 end as last_receipt
+        else 0 end as last_receipt, coalesce(s.joined_members, 0) as joined_members
     from memberships m join rooms r using (room_nid) left join joins j using (room_nid)
+    left join room_summaries s using (room_nid)
     where m.user_id = ${user}`
 }
 
@@ -245,31 +247,33 @@ export interface RoomSummary {
   readonly room_nid: number
   readonly joined_members: number
   readonly invited_members: number
-  /** Set where the room has neither a name nor an alias: up to five members by whom it can be called. */
+  /** Set where the room has neither a name nor an alias: up to six members by whom it can be called, of whom a client
+   *  gets five others than its user. */
   readonly heroes: readonly UserId[] | null
 }
 
-/** Counts and heroes as `user` sees them. https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room */
-export async function roomSummaries(
-  sql: ReadSql,
-  user: UserId,
-  rooms: readonly number[],
-): Promise<Map<number, RoomSummary>> {
+/** Counts and heroes. https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room */
+export async function roomSummaries(sql: ReadSql, rooms: readonly number[]): Promise<Map<number, RoomSummary>> {
   if (rooms.length === 0) return new Map()
-  const rows = await sql<RoomSummary[]>`
+  const rows = await sql<(Omit<RoomSummary, 'heroes'> & { present: UserId[] | null; gone: UserId[] | null })[]>`
     select s.room_nid, s.joined_members, s.invited_members,
-      case when coalesce(s.name, '') = '' and coalesce(s.canonical_alias, '') = '' then coalesce(
-        (select json_agg(h.user_id order by h.position) from (
-          select m.user_id, m.position from memberships m
-          where m.room_nid = s.room_nid and m.membership in ('join', 'invite') and m.user_id <> ${user}
-          order by m.position limit 5) h),
-        (select json_agg(h.user_id order by h.position) from (
-          select m.user_id, m.position from memberships m
-          where m.room_nid = s.room_nid and m.membership in ('leave', 'ban') and m.user_id <> ${user}
-          order by m.position limit 5) h),
-        '[]'::json) end as heroes
-    from room_summaries s where s.room_nid = any(${sql.array([...rooms], int8)}::bigint[])`
-  return new Map(rows.map((row) => [row.room_nid, row]))
+      case when h.needed then coalesce((
+        select json_agg(m.user_id order by m.position) from (
+          select user_id, position from memberships
+          where room_nid = s.room_nid and membership in ('join', 'invite') order by position limit 6) m), '[]') end as present,
+      case when h.needed and s.joined_members + s.invited_members < 2 then coalesce((
+        select json_agg(m.user_id order by m.position) from (
+          select user_id, position from memberships
+          where room_nid = s.room_nid and membership in ('leave', 'ban') order by position limit 6) m), '[]') end as gone
+    from room_summaries s
+    cross join lateral (select coalesce(s.name, '') = '' and coalesce(s.canonical_alias, '') = '' as needed) h
+    where s.room_nid = any(${sql.array([...rooms], int8)}::bigint[])`
+  return new Map(
+    rows.map(({ present, gone, ...row }) => [
+      row.room_nid,
+      { ...row, heroes: present && [...present, ...(gone ?? [])] },
+    ]),
+  )
 }
 
 /** A change of what a user may see: of their membership, or of the room's history visibility. */

@@ -62,6 +62,7 @@ create table events (
 create unique index events_timeline on events (room_nid, position) where position is not null;
 create index events_stream on events (position) where position is not null;
 create index events_state on events (room_nid, type, state_key, position) where state_key is not null;
+create index events_state_timeline on events (room_nid, position) where state_key is not null and position is not null;
 create index events_relations on events (relates_to, rel_type, position) where relates_to is not null;
 create index events_threads on events (thread_root, position) where thread_root is not null;
 create index events_notify on events (room_nid, position) where push <> 0;
@@ -185,6 +186,7 @@ create table push_rules (
   rules text not null,                    -- JSON of the user's whole `global` ruleset
   class_id integer not null references push_classes
 );
+create index push_rules_class on push_rules (class_id);
 comment on table push_rules is 'owner: functions/main/commands; retention: as its user';
 -- For one event, what a user or a class of users gets in place of events.push.
 create table push_deviations (
