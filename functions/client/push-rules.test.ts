@@ -229,4 +229,17 @@ describe('client-server-api/#push-rules-api', () => {
     expect(await alice.call('GET', `global/room/${to}`)).toMatchObject({ actions: ['dont_notify'] })
     expect(await alice.call('GET', `global/override/${to}`)).toMatchObject({ conditions: [{ pattern: to }] })
   })
+
+  // Last: the second main takes the writing from the first.
+  test('classes that nobody is in are gone after a restart', async () => {
+    const alice = client()
+    const { sql } = main.database
+    const classes = async () => (await sql`select from push_classes where class_id <> 0`).length
+    await alice.call('PUT', 'global/override/x', notify)
+    await alice.call('DELETE', 'global/override/x')
+    const before = await classes()
+    const again = await main.restarted()
+    expect(await classes()).toBeLessThan(before)
+    await again.close()
+  })
 })

@@ -44,6 +44,7 @@ export async function createPushRules(deps: PushRulesDeps): Promise<{
   close(): void
 }> {
   const { sql, committer, replication, onError } = deps
+  await deleteUnusedClasses(sql)
   const classes = await PushClasses.load(sql)
   const queue = createKeyedQueue()
   const close = replication.subscribe('invalidations', (update) => {
@@ -95,6 +96,14 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
       change(user_id, (ruleset) => withActions(ruleset, name, actions)),
     copyRoomPushRules: ({ user_id, ...rooms }) => change(user_id, (ruleset) => withRoomRulesCopied(ruleset, rooms)),
   }
+}
+
+/** Classes that nobody is in any more. Should another process give one to a user at this moment, the reference is refused
+ *  and that change fails as a whole. */
+async function deleteUnusedClasses(sql: MainSql): Promise<void> {
+  await sql`
+    delete from push_classes c where c.class_id <> ${defaultClass}
+      and not exists (select from push_rules r where r.class_id = c.class_id)`
 }
 
 /** Rules hold for events to come. Deviations of the class that a user leaves become the user's own, and those of the class
