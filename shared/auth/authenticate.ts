@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Authenticate } from '../http/mount.ts'
 import type { RequestInfo } from '../http/route.ts'
+import { entriesUpTo } from '../lru-bound.ts'
 import type { DeviceId, UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import type { Replication } from '../replication/replication.ts'
@@ -46,7 +47,7 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   const tokenOfHash = new Map<string, string>()
   const tokensOfUser = new Map<string, Set<string>>()
   const entries = new LRUCache<string, Entry>({
-    max: entriesMax,
+    ...entriesUpTo(entriesMax),
     dispose: ({ requester: { token_hash, user_id } }, token) => {
       tokenOfHash.delete(token_hash)
       const tokens = tokensOfUser.get(user_id)

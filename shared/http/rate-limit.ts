@@ -2,6 +2,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Config } from '../config/schema.ts'
+import { entriesUpTo } from '../lru-bound.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import type { RateLimit } from './route.ts'
 
@@ -25,7 +26,7 @@ export function createLimiter(limits: Config['rate_limits'], clock: Clock): Limi
       const { per_second, burst } = limits[limit]
       let ofLimit = buckets.get(limit)
       if (!ofLimit) {
-        ofLimit = new LRUCache({ max: bucketsMax })
+        ofLimit = new LRUCache({ ...entriesUpTo(bucketsMax) })
         buckets.set(limit, ofLimit)
       }
       const now = clock.now()

@@ -1,6 +1,7 @@
 /** What is typed and who is online now: the last row of each key of the streams kept in memory. In one process a map;
  *  a Redis hash where roles run apart. Main writes it before it publishes the row. */
 import { LRUCache } from 'lru-cache'
+import { entriesUpTo } from '../lru-bound.ts'
 import type { RoomId, UserId } from '../matrix/ids.ts'
 import type { PresenceRow } from '../streams/presence.ts'
 
@@ -20,7 +21,7 @@ export interface WritableEphemeralStore extends EphemeralStore {
 
 /** Bounded: the users seen longest ago are forgotten first, and are then as good as offline. */
 export function createMemoryEphemeralStore(usersMax = 200_000): WritableEphemeralStore {
-  const presence = new LRUCache<UserId, Presence>({ max: usersMax })
+  const presence = new LRUCache<UserId, Presence>({ ...entriesUpTo(usersMax) })
   // Bounded by expiry: a room with nobody typing has no entry.
   const typing = new Map<RoomId, readonly UserId[]>()
   return {

@@ -1,6 +1,7 @@
 /** Reads of stored room state. A root (`events.state_root`) is a tree and a few changes on top; see state-tree.ts. Nodes
  *  and key names never change, so they are cached without a thought for invalidation. */
 import { LRUCache } from 'lru-cache'
+import { entriesUpTo } from '../lru-bound.ts'
 import { fromPgText, type MainSql, pgText, type ReadSql } from './sql.ts'
 import { decodeDelta, type EntryChange, idFromBytes, mergeChanges, type NodeId } from './state-tree.ts'
 import { diffTrees, type EntryDifference, loadTree, lookupTree, type NodeSource } from './state-walk.ts'
@@ -59,9 +60,9 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     maxSize: limits.nodeCacheBytes,
     sizeCalculation: (body) => body.length + 150,
   })
-  const roots = new LRUCache<number, StateRoot>({ max: limits.rootsCached })
-  const nidOfKey = new LRUCache<string, number>({ max: limits.keysCached })
-  const keyOfNid = new LRUCache<number, string>({ max: limits.keysCached })
+  const roots = new LRUCache<number, StateRoot>({ ...entriesUpTo(limits.rootsCached) })
+  const nidOfKey = new LRUCache<string, number>({ ...entriesUpTo(limits.keysCached) })
+  const keyOfNid = new LRUCache<number, string>({ ...entriesUpTo(limits.keysCached) })
 
   async function root(root_id: number): Promise<StateRoot> {
     const cached = roots.get(root_id)

@@ -4,6 +4,7 @@
  *  What is asked of every page (is the user joined, was the history ever hidden) is kept in memory and forgotten when the
  *  stream of events says so. An entry is the promise of its value: what was asked before a change is never kept after it. */
 import { LRUCache } from 'lru-cache'
+import { entriesUpTo } from '../lru-bound.ts'
 import type { RoomId, UserId } from '../matrix/ids.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
@@ -59,10 +60,10 @@ interface MembershipStep {
 const entriesMax = 20_000
 
 export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomReader {
-  const joined = new LRUCache<string, Promise<RoomStanding | undefined>>({ max: entriesMax })
-  const steps = new LRUCache<string, Promise<readonly MembershipStep[]>>({ max: entriesMax })
-  const neverHidden = new LRUCache<number, Promise<boolean>>({ max: entriesMax })
-  const ignored = new LRUCache<string, Promise<ReadonlySet<string>>>({ max: entriesMax })
+  const joined = new LRUCache<string, Promise<RoomStanding | undefined>>({ ...entriesUpTo(entriesMax) })
+  const steps = new LRUCache<string, Promise<readonly MembershipStep[]>>({ ...entriesUpTo(entriesMax) })
+  const neverHidden = new LRUCache<number, Promise<boolean>>({ ...entriesUpTo(entriesMax) })
+  const ignored = new LRUCache<string, Promise<ReadonlySet<string>>>({ ...entriesUpTo(entriesMax) })
   const glimpses = createStateGlimpses(sql)
 
   replication.subscribe('events', ({ rows }) => {

@@ -2,6 +2,7 @@
  *  state at each event of a page. */
 import { LRUCache } from 'lru-cache'
 import { type HistoryVisibility, historyVisibilityOf, visibleTo } from '../core/visibility.ts'
+import { entriesUpTo } from '../lru-bound.ts'
 import { isJsonObject, type JsonValue } from '../matrix/json-value.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { stateAt } from '../storage/state.ts'
@@ -26,9 +27,9 @@ const entriesMax = 50_000
 const visibilityKey = ['m.room.history_visibility', ''] as const
 
 export function createStateGlimpses(sql: ReadSql): StateGlimpses {
-  const visibilityHeld = new LRUCache<number, Held>({ max: entriesMax })
-  const membershipHeld = new LRUCache<string, Held>({ max: entriesMax })
-  const contents = new LRUCache<number, string>({ max: entriesMax })
+  const visibilityHeld = new LRUCache<number, Held>({ ...entriesUpTo(entriesMax) })
+  const membershipHeld = new LRUCache<string, Held>({ ...entriesUpTo(entriesMax) })
+  const contents = new LRUCache<number, string>({ ...entriesUpTo(entriesMax) })
 
   async function lookUp(root: number, user: string): Promise<readonly [Held, Held]> {
     const key = `${root} ${user}`

@@ -2,6 +2,7 @@
  *  and what the links at or below its place reach. The auth chain of any set of events is then one number a chain, and
  *  differences are ranges of places: no event of what the sets share is ever looked at. */
 import { LRUCache } from 'lru-cache'
+import { entriesUpTo } from '../../../shared/lru-bound.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { Nids } from '../persist/nids.ts'
 import type { AuthChainWrites } from '../persist/writes.ts'
@@ -42,9 +43,9 @@ interface Chain {
 type Reach = Map<number, number>
 
 export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): AuthChains {
-  const placeOf = new LRUCache<number, Place>({ max: limits.placesCached })
-  const eventAt = new LRUCache<string, number>({ max: limits.placesCached })
-  const chains = new LRUCache<number, Chain>({ max: limits.chainsCached })
+  const placeOf = new LRUCache<number, Place>({ ...entriesUpTo(limits.placesCached) })
+  const eventAt = new LRUCache<string, number>({ ...entriesUpTo(limits.placesCached) })
+  const chains = new LRUCache<number, Chain>({ ...entriesUpTo(limits.chainsCached) })
 
   function know(event_nid: number, place: Place): void {
     placeOf.set(event_nid, place)

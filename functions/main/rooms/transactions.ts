@@ -3,6 +3,7 @@
  *  What a device sent is read once and kept up from there, so that a send asks nothing of the database; beyond the bound
  *  the commit itself refuses a key that is there. */
 import { LRUCache } from 'lru-cache'
+import { entriesUpTo } from '../../../shared/lru-bound.ts'
 import type { DeviceId, UserId } from '../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import { pgText } from '../../../shared/storage/sql.ts'
@@ -22,7 +23,7 @@ export interface Transactions {
 }
 
 export function createTransactions(sql: MainSql): Transactions {
-  const devices = new LRUCache<string, Promise<Map<string, string>>>({ max: devicesMax })
+  const devices = new LRUCache<string, Promise<Map<string, string>>>({ ...entriesUpTo(devicesMax) })
   const underWay = new Map<string, Promise<object>>()
 
   function keysOf(scope: string): Promise<Map<string, string>> {
