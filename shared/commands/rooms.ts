@@ -19,6 +19,8 @@ export const roomCommands = {
     request: v.object({
       room_id: RoomId,
       ...sender,
+      /** The sender is a guest. */
+      guest: v.optional(v.boolean()),
       ...transaction,
       type: v.string(),
       /** Present for state events. */

@@ -107,6 +107,21 @@ describe('client-server-api/#room-membership', () => {
     await expect(act(closed, carol, 'join', carol, { guest: true })).rejects.toMatchObject({
       errcode: 'M_GUEST_ACCESS_FORBIDDEN',
     })
+    const byState = { type: 'm.room.member', state_key: carol, content: { membership: 'join' } }
+    await expect(
+      main.commands.sendEvent({ room_id: closed, user_id: carol, guest: true, ...byState }),
+    ).rejects.toMatchObject({ errcode: 'M_GUEST_ACCESS_FORBIDDEN' })
+  })
+
+  test('guests leave when the room no longer takes them', async () => {
+    const guest = await main.user('guest')
+    await main.database.sql`update users set kind = 'guest' where user_id = ${guest}`
+    const room_id = await room({ preset: 'public_chat', initial_state: [guestAccess('can_join')] })
+    await act(room_id, guest, 'join', guest, { guest: true })
+    await act(room_id, bob, 'join')
+    await main.commands.sendEvent({ room_id, user_id: alice, ...guestAccess('forbidden') })
+    expect((await memberOf(room_id, guest))?.membership).toBe('leave')
+    expect((await memberOf(room_id, bob))?.membership).toBe('join')
   })
 
   test('forgetting: not while one is in, then the row says so; joining again remembers', async () => {

@@ -34,8 +34,8 @@ const stateRoute = (path: string, params: v.GenericSchema<unknown, { roomId: Roo
     sticky: 'room',
     params,
     body: Content,
-    handle: ({ params: { roomId, type, key }, body, user: { user_id, device_id } }, { main }) =>
-      main.sendEvent({ room_id: roomId, user_id, device_id, type, state_key: key, content: body }),
+    handle: ({ params: { roomId, type, key }, body, user: { user_id, device_id, guest } }, { main }) =>
+      main.sendEvent({ room_id: roomId, user_id, device_id, guest, type, state_key: key, content: body }),
   })
 
 /** The key may be empty, and may hold slashes that came unencoded. */

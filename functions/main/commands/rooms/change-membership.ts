@@ -6,9 +6,9 @@ import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { type EventId, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
-import { ensureLoaded } from '../../rooms/load-room.ts'
-import { membershipOf, type Room, stateEntry, statePdu } from '../../rooms/room.ts'
+import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
+import { checkGuest } from './guests.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -33,7 +33,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
   const { engine, sql, carryOver } = deps
   return async (request) => {
     const { action, user_id, target, room_id } = request
-    if (action === 'invite' && serverNameOf(target) !== deps.serverName) throw remoteUser(target)
+    if (action === 'invite') checkInvitee(deps, target)
     // Asked before the room is held: it is the target's alone.
     const profile = action === 'join' || action === 'knock' || action === 'invite' ? await profileOf(sql, target) : {}
     const changed = await engine.tryRun(room_id, action, async ({ room, append }) => {
@@ -76,7 +76,7 @@ async function check(deps: RoomCommandDeps, room: Room, request: Request, before
   const { action, user_id, target } = request
   switch (action) {
     case 'join':
-      if (request.guest) await checkGuest(deps, room)
+      if (request.guest) await checkGuest(deps.sql, room)
       return
     case 'leave':
       if (before === 'leave') throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
@@ -101,14 +101,6 @@ async function check(deps: RoomCommandDeps, room: Room, request: Request, before
   }
 }
 
-/** https://spec.matrix.org/v1.19/client-server-api/#mroomguest_access */
-async function checkGuest(deps: RoomCommandDeps, room: Room): Promise<void> {
-  await ensureLoaded(deps.sql, room, [['m.room.guest_access', '']])
-  if (statePdu(room, 'm.room.guest_access', '')?.content.guest_access !== 'can_join') {
-    throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests cannot join this room')
-  }
-}
-
 function extraContent({ action, content }: Request): JsonObject {
   if (action === 'invite' && content?.is_direct === true) return { is_direct: true }
   if (action !== 'join') return {}
@@ -123,6 +115,8 @@ function unknownRoom(action: Action): MatrixError {
     : new MatrixError('M_FORBIDDEN', 'You are not in this room')
 }
 
-export function remoteUser(user: UserId): MatrixError {
-  return new MatrixError('M_FORBIDDEN', `${user} is on another server, which this one does not talk to`)
+/** An invite has to reach the server of who is invited. */
+export function checkInvitee(deps: Pick<RoomCommandDeps, 'serverName'>, user: UserId): void {
+  if (serverNameOf(user) === deps.serverName) return
+  throw new MatrixError('M_FORBIDDEN', `${user} is on another server, which this one does not talk to`)
 }

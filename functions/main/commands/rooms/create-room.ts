@@ -16,7 +16,7 @@ import type { PreparedRoom } from '../../rooms/engine.ts'
 import { emptyRoom } from '../../rooms/room.ts'
 import { isAliasTaken } from './alias-reads.ts'
 import { replacesRoom } from './carry-over.ts'
-import { remoteUser } from './change-membership.ts'
+import { checkInvitee } from './change-membership.ts'
 import { checkContent, checkPowerLevels } from './event-checks.ts'
 import { profilesOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -36,8 +36,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     const { user_id: creator } = request
     const rules = versionRules(request.room_version ?? deps.config.rooms.default_version)
     const invitees = [...new Set(request.invite ?? [])]
-    const remote = invitees.find((user) => serverNameOf(user) !== deps.serverName)
-    if (remote) throw remoteUser(remote)
+    for (const invitee of invitees) checkInvitee(deps, invitee)
     const alias = request.room_alias_name === undefined ? undefined : aliasOf(request.room_alias_name, deps.serverName)
     const published = request.visibility === 'public' && mayPublish(deps)
     const preset = presets[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')]

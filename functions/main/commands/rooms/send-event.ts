@@ -5,7 +5,7 @@ import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { CanonicalJsonError, canonicalJsonFor } from '../../../../shared/matrix/canonical-json.ts'
-import { EventId } from '../../../../shared/matrix/ids.ts'
+import { EventId, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import type { Writes } from '../../persist/writes.ts'
@@ -14,7 +14,9 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { hasRedactLevel, redactionTarget } from '../../rooms/redact.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
+import { checkInvitee } from './change-membership.ts'
 import { checkAnnotation, checkContent } from './event-checks.ts'
+import { checkGuest, closesToGuests, removeGuests } from './guests.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -35,6 +37,7 @@ export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent']
       const reaction = await checkAnnotation(sql, room, draft)
       const settings = isJoin(draft) && membershipOf(room, draft.sender) !== 'join' && replacesRoom(room)
       const { pdu } = await append(draft)
+      if (closesToGuests(draft)) await removeGuests(sql, room, append)
       const response = { event_id: pdu.event_id }
       if (record) write(record(response))
       if (reaction) room.reactions.add(reaction)
@@ -75,8 +78,10 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
   if (type === 'm.room.member') {
     // Who authorises a join is for the server to say.
     const { join_authorised_via_users_server: _claimed, ...own } = content
+    if (content.membership === 'invite') checkInvitee(deps, state_key as UserId)
     content = own
     if (content.membership === 'join' && state_key === sender) {
+      if (request.guest && membershipOf(room, sender) !== 'join') await checkGuest(deps.sql, room)
       content = { ...(await profileOf(deps.sql, sender)), ...(await joinContent(deps, room, sender)), ...own }
     }
   }
