@@ -157,7 +157,7 @@ export async function eventsByIds(sql: ReadSql, ids: readonly string[]): Promise
   if (ids.length === 0) return []
   const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`select ${eventColumns(sql)}, r.room_id
     from events e join rooms r using (room_nid)
-    where e.event_id = any(${sql.array([...ids], 25)}::text[]) and e.position is not null`
+    where e.event_id = any(${sql.array(ids.map(pgText), 25)}::text[]) and e.position is not null`
   return timelineEvents(sql, rows)
 }
 

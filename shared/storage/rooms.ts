@@ -1,7 +1,7 @@
 /** What a reader of one room has to know of it before anything else. */
 import type { RoomId, UserId } from '../matrix/ids.ts'
 import type { RoomRef } from './events.ts'
-import type { ReadSql } from './sql.ts'
+import { pgText, type ReadSql } from './sql.ts'
 
 export type Membership = 'join' | 'invite' | 'knock' | 'leave' | 'ban'
 
@@ -40,7 +40,7 @@ export async function joinedRooms(sql: ReadSql, user: UserId): Promise<RoomId[]>
 export async function roomOfEvent(sql: ReadSql, eventId: string): Promise<RoomId | undefined> {
   const [row] = await sql<{ room_id: RoomId }[]>`
     select r.room_id from events e join rooms r using (room_nid)
-    where e.event_id = ${eventId} and e.position is not null`
+    where e.event_id = ${pgText(eventId)} and e.position is not null`
   return row?.room_id
 }
 

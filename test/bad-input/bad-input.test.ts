@@ -287,12 +287,15 @@ describe('client-server-api/#standard-error-response', () => {
     '/_matrix/federation/v1/nothing',
     '/_matrix//client/versions',
     '/_matrix/client/v3/rooms/%00/nothing',
-    '/%ff',
     '/..%2f..%2fetc/passwd',
   ])('unknown path %s is 404, M_UNRECOGNIZED', async (path) => {
     const answer = await http.request('GET', path, user.access_token)
     expectMatrixError(answer, path, 'M_UNRECOGNIZED')
     expect(answer.status).toBe(404)
+  })
+
+  test.each(['/%ff', '/_matrix/client/v3/rooms/%c3%28/state', '/%'])('%s is no UTF-8', async (path) => {
+    expectMatrixError(await http.request('GET', path, user.access_token), path, 'M_INVALID_PARAM')
   })
 
   test('memory stays flat under oversized bodies', async () => {

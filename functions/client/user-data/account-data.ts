@@ -1,5 +1,6 @@
 /** Account data and tags. https://spec.matrix.org/v1.19/client-server-api/#client-config */
 import * as v from 'valibot'
+import { Content } from '../../../shared/commands/rooms.ts'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
@@ -11,7 +12,6 @@ import { route } from '../deps.ts'
 const managed = new Set(['m.fully_read', 'm.push_rules'])
 
 const AccountDataType = v.pipe(v.string(), v.minLength(1), v.maxBytes(255))
-const Content = v.record(v.string(), v.unknown())
 
 function own(userId: UserId, user: { user_id: UserId }): void {
   if (userId !== user.user_id) throw new MatrixError('M_FORBIDDEN', "You can't see or change other users' account data")
@@ -104,10 +104,14 @@ export const putTag = route({
   auth: 'user',
   sticky: 'room',
   params: v.object({ userId: UserId, roomId: RoomId, tag: Tag }),
-  body: v.looseObject({ order: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1))) }),
+  body: Content,
   emptyBody: true,
   async handle({ params: { userId, roomId, tag }, body, user }, { main }) {
     own(userId, user)
+    const { order } = body
+    if (order !== undefined && !(typeof order === 'number' && order >= 0 && order <= 1)) {
+      throw new MatrixError('M_INVALID_PARAM', 'order must be a number from 0 to 1')
+    }
     return main.setTag({ user_id: userId, room_id: roomId, tag, content: JSON.stringify(body) })
   },
 })

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { Content } from '../../../shared/commands/rooms.ts'
 import { Filter } from '../../../shared/core/filter.ts'
 import { RawJson } from '../../../shared/http/route.ts'
 import { UserId } from '../../../shared/matrix/ids.ts'
@@ -13,7 +14,7 @@ export const postFilter = route({
   auth: 'user',
   limit: 'account',
   params: v.object({ userId: UserId }),
-  body: v.record(v.string(), v.unknown()),
+  body: Content,
   bodyBytesMax: 65_536,
   async handle({ params: { userId }, body, user }, { main }) {
     if (userId !== user.user_id) throw new MatrixError('M_FORBIDDEN', "You can't make filters for other users")
