@@ -11,12 +11,8 @@ let runs = 0
 
 beforeAll(async () => {
   database = await testDatabase()
-  server = await syncFixture(database)
 })
-afterAll(async () => {
-  server.close()
-  await database.drop()
-})
+afterAll(() => database.drop())
 
 interface ClientEvent {
   event_id: string
@@ -104,80 +100,90 @@ const step = fc.record({
   sync: fc.option(fc.record({ client: fc.nat({ max: 3 }), lost: fc.boolean(), meanwhile: fc.boolean() })),
 })
 
-test('a model built from incremental syncs equals the server', { timeout: 240_000 }, async () => {
-  await fc.assert(
-    fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60 }), async (steps) => {
-      const run = ++runs
-      const users = ['alice', 'bob', 'carol'].map((name) => `@${name}-${run}:test` as UserId)
-      const [alice] = users as [UserId]
-      const rooms: RoomId[] = []
-      for (let i = 0; i < 3; i++) {
-        const id = await server.room(`!m${run}-${i}`)
-        rooms.push(id)
-        await server.send({ room: id, type: 'm.room.create', state_key: '', sender: alice, content: {} })
-        await server.member(id, alice, 'join')
-      }
-      const clients = [
-        new Client(alice, '{"room":{"timeline":{"limit":5}}}', false),
-        new Client(users[1] as UserId, '', false),
-        new Client(users[2] as UserId, '{"room":{"timeline":{"limit":2}}}', true),
-        new Client(users[1] as UserId, '{"room":{"timeline":{"limit":3,"types":["m.room.message"]}}}', false),
-      ]
-      const membership = (room: RoomId, user: UserId) => server.stateOf(room).get(`m.room.member\0${user}`)?.membership
-      const last = new Map<RoomId, Awaited<ReturnType<SyncFixture['message']>>>()
-
-      for (const { what, room: r, user: u, sync } of steps) {
-        const room = rooms[r] as RoomId
-        const user = users[u] as UserId
-        const joined = membership(room, user) === 'join'
-        const underway = sync?.meanwhile ? clients[sync.client]?.sync(sync.lost) : undefined
-        if (what === 'message' && joined) last.set(room, await server.message(room, user, 'm'))
-        else if (what === 'burst' && joined)
-          for (let i = 0; i < 7; i++) last.set(room, await server.message(room, user, 'b'))
-        else if (what === 'name' && joined) {
-          await server.send({ room, type: 'm.room.name', state_key: '', sender: user, content: { name: `n${runs}` } })
-        } else if (what === 'join' && !joined) await server.member(room, user, 'join')
-        else if (what === 'leave' && joined && user !== alice) await server.member(room, user, 'leave')
-        else if (what === 'invite' && !joined) await server.member(room, user, 'invite', alice)
-        else if (what === 'ban' && user !== alice) await server.member(room, user, 'ban', alice)
-        else if (what === 'read' && joined) {
-          const event_id = last.get(room)
-          if (event_id) await server.receipt({ room, user, event_id })
-        } else if (what === 'restart' && !underway) server.restart()
-        await underway
-        if (sync && !sync.meanwhile) await clients[sync.client]?.sync(sync.lost)
-      }
-
-      for (const client of clients) {
-        await client.sync(false)
-        await client.sync(false)
-        for (const room of rooms) {
-          const real = membership(room, client.user)
-          const known = client.rooms.get(room)
-          if (real === 'join' || real === 'invite') expect(known?.membership).toBe(real)
-          else expect(known?.membership ?? 'leave').toBe('leave')
-          if (real !== 'join' || !known) continue
-          const state = [...server.stateOf(room)].map(([key, value]) => [key, value.event_id])
-          expect(Object.fromEntries(known.state)).toEqual(Object.fromEntries(state))
-          if (client.filter.includes('types')) continue
-          const rows = await database.sql<{ event_id: string }[]>`
-            select event_id from events e join rooms r using (room_nid) where r.room_id = ${room} order by position`
-          const all = rows.map((row) => row.event_id)
-          expect(known.timeline).toEqual(all.slice(all.length - known.timeline.length))
+test.each([
+  { memory: 'ample', limits: {} },
+  { memory: 'forgetful', limits: { sync_cache: 4_000 } },
+])(
+  'a model built from incremental syncs equals the server ($memory memory)',
+  { timeout: 240_000 },
+  async ({ limits }) => {
+    server = await syncFixture(database, limits)
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 20, maxLength: 60 }), async (steps) => {
+        const run = ++runs
+        const users = ['alice', 'bob', 'carol'].map((name) => `@${name}-${run}:test` as UserId)
+        const [alice] = users as [UserId]
+        const rooms: RoomId[] = []
+        for (let i = 0; i < 3; i++) {
+          const id = await server.room(`!m${run}-${i}`)
+          rooms.push(id)
+          await server.send({ room: id, type: 'm.room.create', state_key: '', sender: alice, content: {} })
+          await server.member(id, alice, 'join')
         }
-      }
-      // Counts that were moved on in memory are those that the database tells.
-      const full = { full_state: true }
-      const before = await Promise.all(users.map((user) => server.sync(user, full)))
-      server.restart()
-      const after = await Promise.all(users.map((user) => server.sync(user, full)))
-      const counts = (answer: SyncAnswer) =>
-        Object.entries<SyncAnswer>(answer.rooms?.join ?? {})
-          .map(([id, part]) => [id, part.unread_notifications, part.summary])
-          .sort()
-      expect(before.map(counts)).toEqual(after.map(counts))
-      expect(server.errors).toEqual([])
-    }),
-    { numRuns: 25 },
-  )
-})
+        const clients = [
+          new Client(alice, '{"room":{"timeline":{"limit":5}}}', false),
+          new Client(users[1] as UserId, '', false),
+          new Client(users[2] as UserId, '{"room":{"timeline":{"limit":2}}}', true),
+          new Client(users[1] as UserId, '{"room":{"timeline":{"limit":3,"types":["m.room.message"]}}}', false),
+        ]
+        const membership = (room: RoomId, user: UserId) =>
+          server.stateOf(room).get(`m.room.member\0${user}`)?.membership
+        const last = new Map<RoomId, Awaited<ReturnType<SyncFixture['message']>>>()
+
+        for (const { what, room: r, user: u, sync } of steps) {
+          const room = rooms[r] as RoomId
+          const user = users[u] as UserId
+          const joined = membership(room, user) === 'join'
+          const underway = sync?.meanwhile ? clients[sync.client]?.sync(sync.lost) : undefined
+          if (what === 'message' && joined) last.set(room, await server.message(room, user, 'm'))
+          else if (what === 'burst' && joined)
+            for (let i = 0; i < 7; i++) last.set(room, await server.message(room, user, 'b'))
+          else if (what === 'name' && joined) {
+            await server.send({ room, type: 'm.room.name', state_key: '', sender: user, content: { name: `n${runs}` } })
+          } else if (what === 'join' && !joined) await server.member(room, user, 'join')
+          else if (what === 'leave' && joined && user !== alice) await server.member(room, user, 'leave')
+          else if (what === 'invite' && !joined) await server.member(room, user, 'invite', alice)
+          else if (what === 'ban' && user !== alice) await server.member(room, user, 'ban', alice)
+          else if (what === 'read' && joined) {
+            const event_id = last.get(room)
+            if (event_id) await server.receipt({ room, user, event_id })
+          } else if (what === 'restart' && !underway) server.restart()
+          await underway
+          if (sync && !sync.meanwhile) await clients[sync.client]?.sync(sync.lost)
+        }
+
+        for (const client of clients) {
+          await client.sync(false)
+          await client.sync(false)
+          for (const room of rooms) {
+            const real = membership(room, client.user)
+            const known = client.rooms.get(room)
+            if (real === 'join' || real === 'invite') expect(known?.membership).toBe(real)
+            else expect(known?.membership ?? 'leave').toBe('leave')
+            if (real !== 'join' || !known) continue
+            const state = [...server.stateOf(room)].map(([key, value]) => [key, value.event_id])
+            expect(Object.fromEntries(known.state)).toEqual(Object.fromEntries(state))
+            if (client.filter.includes('types')) continue
+            const rows = await database.sql<{ event_id: string }[]>`
+            select event_id from events e join rooms r using (room_nid) where r.room_id = ${room} order by position`
+            const all = rows.map((row) => row.event_id)
+            expect(known.timeline).toEqual(all.slice(all.length - known.timeline.length))
+          }
+        }
+        // Counts that were moved on in memory are those that the database tells.
+        const full = { full_state: true }
+        const before = await Promise.all(users.map((user) => server.sync(user, full)))
+        server.restart()
+        const after = await Promise.all(users.map((user) => server.sync(user, full)))
+        const counts = (answer: SyncAnswer) =>
+          Object.entries<SyncAnswer>(answer.rooms?.join ?? {})
+            .map(([id, part]) => [id, part.unread_notifications, part.summary])
+            .sort()
+        expect(before.map(counts)).toEqual(after.map(counts))
+        expect(server.errors).toEqual([])
+      }),
+      { numRuns: 25 },
+    )
+    server.close()
+  },
+)

@@ -330,4 +330,114 @@ describe('client-server-api/#syncing', () => {
     const future = await server.sync(alice, { since: 's1_999999999_0_0_0_0_0' })
     expect(future.rooms.join[id].timeline.events).toHaveLength(3)
   })
+
+  test('full_state brings all state again, also with a token', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const { next_batch } = await server.sync(alice)
+    await server.message(id, alice, 'new')
+    const answer = await server.sync(alice, { since: next_batch, full_state: true, timeout: 30_000 })
+    expect(bodies(answer, id)).toEqual(['new'])
+    expect(answer.rooms.join[id].state.events).toHaveLength(3)
+  })
+
+  test('filters: what is left out of a timeline is not left out of the state', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const { next_batch } = await server.sync(alice)
+    await server.message(id, alice, 'm')
+    await server.send({ room: id, type: 'm.room.topic', state_key: '', sender: alice, content: { topic: 't' } })
+    await server.send({ room: id, type: 'org.test_type', sender: alice, content: { url: 'mxc://a' } })
+    const cases = [
+      { timeline: { types: ['m.room.message'] }, shown: ['m.room.message/-'], state: ['m.room.topic/'] },
+      { timeline: { not_types: ['m.room.*'] }, shown: ['org.test_type/-'], state: ['m.room.topic/'] },
+      { timeline: { types: ['org.test%type', 'org.test_*'] }, shown: ['org.test_type/-'], state: ['m.room.topic/'] },
+      { timeline: { contains_url: true }, shown: ['org.test_type/-'], state: ['m.room.topic/'] },
+      { timeline: { not_senders: [alice] }, shown: [], state: ['m.room.topic/'] },
+      { timeline: { not_rooms: [id] }, shown: [], state: ['m.room.topic/'] },
+    ]
+    for (const restart of [false, true]) {
+      for (const { timeline, shown, state } of cases) {
+        if (restart) server.restart()
+        const answer = await server.sync(alice, { since: next_batch, filter: JSON.stringify({ room: { timeline } }) })
+        expect(types(answer.rooms.join[id].timeline.events)).toEqual(shown)
+        expect(types(answer.rooms.join[id].state.events)).toEqual(state)
+      }
+    }
+    const none = await server.sync(alice, { filter: JSON.stringify({ room: { rooms: [] } }) })
+    expect(none.rooms).toBeUndefined()
+    const fields = await server.sync(alice, { since: next_batch, filter: '{"event_fields":["content.body","type"]}' })
+    expect(fields.rooms.join[id].timeline.events[0]).toEqual({ content: { body: 'm' }, type: 'm.room.message' })
+    const wire = await server.sync(alice, { since: next_batch, filter: '{"event_format":"federation"}' })
+    expect(wire.rooms.join[id].timeline.events[0]).toEqual({ content: { body: 'm', msgtype: 'm.text' } })
+  })
+
+  test('a redacted event is nowhere to be seen, and no longer counts', async () => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const id = await created(alice)
+    await server.member(id, bob, 'join')
+    const { next_batch } = await server.sync(bob)
+    const event_id = await server.message(id, alice, 'secret')
+    await server.message(id, alice, 'open')
+    const counted = (answer: SyncAnswer) => answer.rooms.join[id].unread_notifications.notification_count
+    expect(counted(await server.sync(bob, { since: next_batch }))).toBe(2)
+    await server.redact(event_id)
+    const after = await server.sync(bob, { since: next_batch })
+    expect(bodies(after, id)).toEqual([undefined, 'open'])
+    expect(counted(after)).toBe(1)
+  })
+
+  test('a timeline that starts anew brings the aggregations of its events', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const event_id = await server.message(id, alice, 'parent')
+    const child = await server.message(id, alice, 'child', { relates_to: { event_id, rel_type: 'm.reference' } })
+    const answer = await server.sync(alice)
+    const parent = answer.rooms.join[id].timeline.events.find((e: SyncAnswer) => e.event_id === event_id)
+    expect(parent.unsigned['m.relations']).toMatchObject({ 'm.reference': { chunk: [{ event_id: child }] } })
+  })
+
+  test('many rooms come in one answer, newest first', async () => {
+    const alice = user('alice')
+    const ids: string[] = []
+    for (let i = 0; i < 45; i++) ids.unshift(await created(alice))
+    const answer = await server.sync(alice)
+    expect(Object.keys(answer.rooms.join)).toEqual(ids)
+    for (const id of ids) expect(answer.rooms.join[id].timeline.events).toHaveLength(3)
+  })
+
+  test('a forgotten room is not in the archive', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    await server.member(id, alice, 'leave')
+    const filter = '{"room":{"include_leave":true}}'
+    expect((await server.sync(alice, { filter })).rooms.leave[id]).toBeDefined()
+    await database.sql`update memberships set forgotten = true where user_id = ${alice}`
+    expect((await server.sync(alice, { filter })).rooms).toBeUndefined()
+  })
+
+  test('a knock shows the stripped state', async () => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const id = await created(alice)
+    const { next_batch } = await server.sync(bob)
+    await server.member(id, bob, 'knock')
+    const answer = await server.sync(bob, { since: next_batch })
+    expect(types(answer.rooms.knock[id].knock_state.events)).toContain(`m.room.member/${bob}`)
+  })
+
+  test('a member who comes or goes changes the summary of all', async () => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const id = await created(alice)
+    const first = await server.sync(alice)
+    await server.member(id, bob, 'join')
+    const second = await server.sync(alice, { since: first.next_batch })
+    expect(second.rooms.join[id].summary).toEqual({
+      'm.heroes': [bob],
+      'm.joined_member_count': 2,
+      'm.invited_member_count': 0,
+    })
+    await server.member(id, bob, 'leave')
+    const third = await server.sync(alice, { since: second.next_batch })
+    expect(third.rooms.join[id].summary).toMatchObject({ 'm.heroes': [bob], 'm.joined_member_count': 1 })
+  })
 })

@@ -20,6 +20,7 @@ export interface Sent {
   readonly thread_root?: string
   readonly device_id?: string
   readonly txn_id?: string
+  readonly relates_to?: { readonly event_id: string; readonly rel_type: string }
 }
 
 interface FixtureRoom {
@@ -44,6 +45,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     events: await position('events'),
     receipts: await position('receipts'),
     account_data: await position('account_data'),
+    invalidations: await position('invalidations'),
   }
   const replication = createInProcessReplication(stored, clock)
   const config = { limits: { sync_cache: 32 * 1024 ** 2, ...limits }, presence: { enabled: true } } as Config
@@ -52,7 +54,9 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     createSyncRole({ sql: database.read, replication, clock, config, onError: (error) => errors.push(error) })
   let role = start()
   const rooms = new Map<RoomId, FixtureRoom>()
-  let nid = 1_000
+  const [highest] = await sql<{ nid: number }[]>`
+    select greatest(1000, (select max(event_nid) from events), (select max(room_nid) from rooms)) as nid`
+  let nid = highest?.nid ?? 1_000
 
   async function room(id: string): Promise<RoomId> {
     const room_id = id as RoomId
@@ -100,6 +104,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
       ...(sent.thread_root === undefined ? {} : { thread_root: sent.thread_root }),
       ...(sent.device_id === undefined ? {} : { device_id: sent.device_id }),
       ...(sent.txn_id === undefined ? {} : { txn_id: sent.txn_id }),
+      ...(sent.relates_to ? { relates_to: sent.relates_to.event_id, rel_type: sent.relates_to.rel_type } : {}),
       ...(replaced
         ? { replaces: { event_id: replaced.event_id, sender: replaced.sender, content: replaced.content } }
         : {}),
@@ -119,10 +124,12 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     await sql.begin(async (tx) => {
       await tx`update streams set position = ${at} where name = 'events'`
       await tx`insert into events (event_nid, event_id, room_nid, position, depth, type, state_key, sender,
-          origin_server_ts, content, envelope, state_root, replaces_nid, thread_root, push, device_id, txn_id)
+          origin_server_ts, content, envelope, state_root, replaces_nid, thread_root, push, device_id, txn_id,
+          relates_to, rel_type)
         values (${event_nid}, ${event_id}, ${room_nid}, ${at}, 1, ${sent.type}, ${sent.state_key ?? null}, ${sent.sender},
           ${row.origin_server_ts}, ${content}, '{}', 0, ${replaced?.nid ?? null}, ${sent.thread_root ?? null},
-          ${row.push}, ${sent.device_id ?? 'D'}, ${sent.txn_id ?? null})`
+          ${row.push}, ${sent.device_id ?? 'D'}, ${sent.txn_id ?? null}, ${sent.relates_to?.event_id ?? null},
+          ${sent.relates_to?.rel_type ?? null})`
       if (sent.state_key !== undefined) {
         await tx`insert into current_state (room_nid, type, state_key, event_nid)
           values (${room_nid}, ${sent.type}, ${sent.state_key}, ${event_nid})
@@ -145,6 +152,19 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     })
     replication.publish('events', { prev, position: at, rows: [row] })
     return event_id
+  }
+
+  /** Takes an event's content, as a redaction's commit does. */
+  async function redact(event_id: EventId): Promise<void> {
+    const prev = replication.positions().invalidations
+    const at = (prev + 1) as StreamPosition
+    await sql`update streams set position = ${at} where name = 'invalidations'`
+    await sql`update events set content = '{}', push = 0 where event_id = ${event_id}`
+    replication.publish('invalidations', {
+      prev,
+      position: at,
+      rows: [{ position: at, cache: 'event', key: event_id }],
+    })
   }
 
   async function receipt(given: {
@@ -170,6 +190,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
       ts: clock.now(),
     }
     const { room_id: _, ...columns } = row
+    await sql`update streams set position = ${at} where name = 'receipts'`
     await sql`insert into receipts ${sql(columns)} on conflict (user_id, room_nid, receipt_type, thread_id)
       do update set event_id = excluded.event_id, event_position = excluded.event_position, ts = excluded.ts,
         position = excluded.position`
@@ -181,6 +202,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     const at = (prev + 1) as StreamPosition
     const room_nid = room_id ? known(room_id).room_nid : 0
     const text = JSON.stringify(content)
+    await sql`update streams set position = ${at} where name = 'account_data'`
     await sql`insert into account_data (user_id, room_nid, type, content, position)
       values (${user_id}, ${room_nid}, ${type}, ${text}, ${at})
       on conflict (user_id, room_nid, type) do update set content = excluded.content, position = excluded.position`
@@ -225,6 +247,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     room,
     send,
     receipt,
+    redact,
     accountData,
     sync,
     syncText,
