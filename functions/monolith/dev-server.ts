@@ -14,7 +14,11 @@ const { values } = parseArgs({
 
 try {
   const dataDir = process.env.GANGLION_DATA_DIR ?? './data'
-  const { config, warnings } = loadConfig({ paths: values['config-path'], env: process.env, base: defaults(dataDir) })
+  const { config, warnings } = await loadConfig({
+    paths: values['config-path'],
+    env: process.env,
+    base: defaults(dataDir),
+  })
   const fresh = !existsSync(path.join(config.data_dir, 'postgres'))
   const { monolith } = await run(config)
   const lines = [...warnings.map((warning) => `Warning: ${warning}`), ...greeting(config, monolith.addresses, fresh)]

@@ -7,7 +7,7 @@ const { values } = parseArgs({ options: { 'config-path': { type: 'string', short
 const paths = values['config-path'] ?? (process.env.GANGLION_CONFIG_PATH ?? '').split(':').filter((path) => path !== '')
 
 try {
-  const { config, warnings } = loadConfig({ paths, env: process.env })
+  const { config, warnings } = await loadConfig({ paths, env: process.env })
   const { monolith, log } = await run(config)
   for (const warning of warnings) log.warn({}, warning)
   const started = { addresses: monolith.addresses, server_name: config.server_name, ms: Math.round(performance.now()) }

@@ -37,7 +37,6 @@ const result = await build({
   sourcesContent: false,
   minifySyntax: true,
   minifyWhitespace: true,
-  keepNames: true,
   // What a role loads only when it needs it stays a file of its own.
   splitting: true,
   // Beside the entries: what is read relative to a source file (the migrations) is read relative to its chunk.

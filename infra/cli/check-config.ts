@@ -14,12 +14,12 @@ ${configHelp}
       --print              print every key as it will be used, without secrets
                            (durations in milliseconds, sizes in bytes)
       --strict             exit with 1 if a key is unknown`,
-  run(args) {
+  async run(args) {
     const { values } = parseArgs({
       args: [...args],
       options: { ...configOption, print: { type: 'boolean' }, strict: { type: 'boolean' } },
     })
-    const { config, warnings } = loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+    const { config, warnings } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`)
     if (values.print) process.stdout.write(stringify(withoutSecrets(config, schemaNode(Config))))
     else process.stdout.write(`The configuration of ${config.server_name} can be used.\n`)

@@ -14,7 +14,7 @@ ${configHelp}
       --plan               change nothing: say which migrations would run, on which tables`,
   async run(args) {
     const { values } = parseArgs({ args: [...args], options: { ...configOption, plan: { type: 'boolean' } } })
-    const { config } = loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+    const { config } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
     const url = config.database.url
     if (url === undefined)
       throw new UsageError('database.url is not set: the embedded database is migrated at each start')

@@ -34,7 +34,7 @@ ${configHelp}
       },
     })
     if (!values.user) throw new UsageError('--user is needed')
-    const { secret, url } = settings(values)
+    const { secret, url } = await settings(values)
     const password = await passwordOf(values['password-file'])
     const endpoint = new URL('/_synapse/admin/v1/register', url)
 
@@ -66,14 +66,15 @@ ${configHelp}
   },
 }
 
-function settings(values: { 'config-path'?: string[]; 'shared-secret'?: string; url?: string }): {
-  secret: string
-  url: string
-} {
+async function settings(values: {
+  'config-path'?: string[]
+  'shared-secret'?: string
+  url?: string
+}): Promise<{ secret: string; url: string }> {
   if (values['shared-secret'] !== undefined) {
     return { secret: values['shared-secret'], url: values.url ?? 'http://localhost:8008' }
   }
-  const { config } = loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+  const { config } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
   const secret = config.registration.shared_secret
   if (secret === undefined) throw new UsageError('registration.shared_secret is not set in the configuration')
   const plain = config.listeners.find((listener) => listener.tls_certificate_path === undefined)

@@ -16,9 +16,9 @@ function file(name: string, text: string): string {
   return full
 }
 
-function problems(run: () => unknown): readonly string[] {
+async function problems(run: () => unknown): Promise<readonly string[]> {
   try {
-    run()
+    await run()
   } catch (error) {
     if (error instanceof ConfigError) return error.problems
     throw error
@@ -27,7 +27,7 @@ function problems(run: () => unknown): readonly string[] {
 }
 
 describe('the configuration', () => {
-  test('needs a server name and nothing else; durations become milliseconds, sizes bytes', () => {
+  test('needs a server name and nothing else; durations become milliseconds, sizes bytes', async () => {
     expect(configFrom({ server_name: 'example.org' })).toMatchObject({
       server_name: 'example.org',
       listeners: [{ port: 8008, bind: '127.0.0.1' }],
@@ -37,8 +37,8 @@ describe('the configuration', () => {
     })
   })
 
-  test('a later file wins key by key, lists are replaced, the environment wins over all', () => {
-    const { config, warnings } = loadConfig({
+  test('a later file wins key by key, lists are replaced, the environment wins over all', async () => {
+    const { config, warnings } = await loadConfig({
       paths: [
         file(
           'a.yaml',
@@ -62,30 +62,30 @@ describe('the configuration', () => {
     expect(warnings).toEqual([])
   })
 
-  test('a folder stands for its YAML files in order', () => {
+  test('a folder stands for its YAML files in order', async () => {
     file('10.yaml', 'server_name: a.org\nlog: {level: warn}')
     file('20.yml', 'log: {level: error}')
     file('30.txt', 'not: [yaml')
-    expect(loadConfig({ paths: [folder], env: {} }).config.log.level).toBe('error')
+    expect((await loadConfig({ paths: [folder], env: {} })).config.log.level).toBe('error')
   })
 
-  test('a list in the environment is YAML', () => {
+  test('a list in the environment is YAML', async () => {
     const env = { GANGLION_SERVER_NAME: 'a.org', GANGLION_LISTENERS: '[{port: 8009, bind: "::1"}]' }
-    expect(loadConfig({ paths: [], env }).config.listeners).toEqual([{ port: 8009, bind: '::1' }])
+    expect((await loadConfig({ paths: [], env })).config.listeners).toEqual([{ port: 8009, bind: '::1' }])
   })
 
-  test('a secret can stand in a file, without its line end', () => {
+  test('a secret can stand in a file, without its line end', async () => {
     const secret = file('secret', 'hush\n')
     const config = configFrom({ server_name: 'a.org', registration: { shared_secret_path: secret } })
     expect(config.registration.shared_secret).toBe('hush')
     expect(
-      problems(() =>
+      await problems(() =>
         configFrom({ server_name: 'a.org', registration: { shared_secret_path: secret, shared_secret: 'x' } }),
       ),
     ).toEqual([expect.stringContaining('leave one out')])
-    expect(problems(() => configFrom({ server_name: 'a.org', registration: { shared_secret_path: '/none' } }))).toEqual(
-      [expect.stringContaining('cannot read /none')],
-    )
+    expect(
+      await problems(() => configFrom({ server_name: 'a.org', registration: { shared_secret_path: '/none' } })),
+    ).toEqual([expect.stringContaining('cannot read /none')])
   })
 
   test.each([
@@ -97,8 +97,8 @@ describe('the configuration', () => {
     { yaml: 'registration_shared_secret: x', says: 'did you mean registration.shared_secret?' },
     { yaml: 'listeners: [{port: 1, tls: true}]', says: 'listeners[0].tls is unknown and ignored' },
     { yaml: 'qqqqqqqqqq: 1', says: 'qqqqqqqqqq is unknown and ignored' },
-  ])('an unknown key is named: $yaml', ({ yaml, says }) => {
-    const { warnings } = loadConfig({ paths: [file('a.yaml', `server_name: a.org\n${yaml}`)], env: {} })
+  ])('an unknown key is named: $yaml', async ({ yaml, says }) => {
+    const { warnings } = await loadConfig({ paths: [file('a.yaml', `server_name: a.org\n${yaml}`)], env: {} })
     expect(warnings).toEqual([expect.stringContaining(says)])
   })
 
@@ -114,21 +114,21 @@ describe('the configuration', () => {
     { yaml: 'registration: 5', says: 'registration: expected keys and values, but got 5' },
     { yaml: 'registration: {shared_secret: 5}', says: 'expected text that is not empty, but got a secret' },
     { yaml: 'server_name: "not a name"', says: 'server_name: expected a host name' },
-  ])('a wrong value is told with file, key and what was expected: $yaml', ({ yaml, says }) => {
+  ])('a wrong value is told with file, key and what was expected: $yaml', async ({ yaml, says }) => {
     const base = { server_name: 'a.org' }
-    const found = problems(() => loadConfig({ paths: [file('a.yaml', yaml)], env: {}, base }))
+    const found = await problems(() => loadConfig({ paths: [file('a.yaml', yaml)], env: {}, base }))
     expect(found).toEqual([expect.stringContaining(says)])
     expect(found[0]).toContain('a.yaml')
   })
 
-  test('what is missing, what is no YAML and what is no file is told', () => {
-    expect(problems(() => loadConfig({ paths: [], env: {} }))).toEqual([
+  test('what is missing, what is no YAML and what is no file is told', async () => {
+    expect(await problems(() => loadConfig({ paths: [], env: {} }))).toEqual([
       expect.stringMatching(/^server_name is missing/),
     ])
-    expect(problems(() => loadConfig({ paths: [file('a.yaml', 'a: [1')], env: {} }))).toEqual([
+    expect(await problems(() => loadConfig({ paths: [file('a.yaml', 'a: [1')], env: {} }))).toEqual([
       expect.stringMatching(/a\.yaml, line 1: not YAML/),
     ])
-    expect(problems(() => loadConfig({ paths: ['/none.yaml'], env: {} }))).toEqual([
+    expect(await problems(() => loadConfig({ paths: ['/none.yaml'], env: {} }))).toEqual([
       expect.stringContaining('no such file'),
     ])
   })

@@ -3,7 +3,6 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import path from 'node:path'
 import * as v from 'valibot'
-import { LineCounter, parseDocument, parse as parseYaml } from 'yaml'
 import { Config } from './schema.ts'
 import { nearest } from './suggest.ts'
 import { leaves, type SchemaNode, schemaNode } from './walk.ts'
@@ -37,15 +36,15 @@ const notSettings = /^GANGLION_(?:CONFIG_PATH$|TEST_)/
 
 /** Files in the order given, then the environment; a later one wins key by key, and lists are replaced whole. A folder
  *  stands for its *.yaml and *.yml by name. Throws ConfigError. */
-export function loadConfig(input: {
+export async function loadConfig(input: {
   readonly paths: readonly string[]
   readonly env: NodeJS.ProcessEnv
   /** Values under all others. */
   readonly base?: Tree
-}): LoadedConfig {
+}): Promise<LoadedConfig> {
   const sources: Source[] = [{ name: 'defaults', values: input.base ?? {} }]
-  sources.push(...input.paths.flatMap(filesOf).map(readSource))
-  sources.push(fromEnvironment(input.env))
+  for (const file of input.paths.flatMap(filesOf)) sources.push(await readSource(file))
+  sources.push(await fromEnvironment(input.env))
   return parseConfig(sources)
 }
 
@@ -73,6 +72,9 @@ function parseConfig(sources: readonly Source[]): LoadedConfig {
 
 // ---- reading
 
+/** A large package for the few moments of a start, which not every start needs. */
+const loadYaml = () => import('yaml')
+
 function filesOf(given: string): string[] {
   if (!existsSync(given)) throw new ConfigError([`${given}: there is no such file or folder`])
   if (!statSync(given).isDirectory()) return [given]
@@ -82,7 +84,8 @@ function filesOf(given: string): string[] {
     .map((name) => path.join(given, name))
 }
 
-function readSource(file: string): Source {
+async function readSource(file: string): Promise<Source> {
+  const { LineCounter, parseDocument } = await loadYaml()
   const lines = new LineCounter()
   const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: lines, prettyErrors: false })
   if (document.errors.length > 0) {
@@ -96,7 +99,7 @@ function readSource(file: string): Source {
 }
 
 /** `GANGLION_REGISTRATION__SHARED_SECRET=x` sets registration.shared_secret; lists and objects are YAML. */
-function fromEnvironment(env: NodeJS.ProcessEnv): Source {
+async function fromEnvironment(env: NodeJS.ProcessEnv): Promise<Source> {
   const values: Tree = {}
   const root = schemaNode(Config)
   for (const [name, text] of Object.entries(env)) {
@@ -104,7 +107,7 @@ function fromEnvironment(env: NodeJS.ProcessEnv): Source {
     const keys = name.slice(prefix.length).toLowerCase().split('__')
     const kind = keys.reduce<SchemaNode | undefined>((node, key) => node?.entries.get(key), root)?.kind
     const isText = kind === 'text' || kind === 'choice' || kind === 'duration' || kind === 'size' || kind === undefined
-    place(values, keys, isText ? text : parseYaml(text))
+    place(values, keys, isText ? text : (await loadYaml()).parse(text))
   }
   return { name: 'environment', values }
 }

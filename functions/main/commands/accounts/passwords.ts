@@ -1,7 +1,6 @@
 /** Password hashes: bcrypt, on the thread pool, a few at a time. Hashes that other servers made with plain bcrypt verify too. */
 import { createHash } from 'node:crypto'
 import { availableParallelism } from 'node:os'
-import { hash, verify } from '@node-rs/bcrypt'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 
 /** bcrypt reads 72 bytes and stops at U+0000. Passwords that reach so far are hashed before, so that all of them counts. */
@@ -11,6 +10,12 @@ const prehashed = 'sha256:'
 const charactersMax = 512
 /** A hash takes a quarter of a second; who would wait for this many others is told to come back. */
 const waitingMax = 100
+
+/** Seven megabytes that a server needs when somebody logs in, and not before. */
+const hash = async (text: string, options: { readonly cost: number }): Promise<string> =>
+  (await import('@node-rs/bcrypt')).hash(text, options)
+const verify = async (text: string, stored: string): Promise<boolean> =>
+  (await import('@node-rs/bcrypt')).verify(text, stored)
 
 export interface Passwords {
   hash(password: string): Promise<string>
