@@ -18,6 +18,7 @@ import { createNids } from './persist/nids.ts'
 import { createStateTrees } from './persist/state-trees.ts'
 import { createAuthChains } from './rooms/auth-chains.ts'
 import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
+import { createReferenceHashes } from './rooms/reference-hashes.ts'
 import { createTransactions } from './rooms/transactions.ts'
 
 export interface MainDeps {
@@ -60,6 +61,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     serverName,
     signingKey,
     pushClasses: pushRules.classes,
+    referenceHashes: createReferenceHashes(sql),
     committer,
     warmRoomsBytes: config.limits.warm_rooms,
     onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),

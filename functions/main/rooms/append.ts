@@ -21,6 +21,7 @@ import { ensureLoaded } from './load-room.ts'
 import type { PushClasses } from './push-classes.ts'
 import { RoomPush } from './push-outcomes.ts'
 import { redactionWrites } from './redact.ts'
+import type { ReferenceHashes } from './reference-hashes.ts'
 import { authStateOf, prevEventsMax, type Room, rememberThread, type StateEntry, type StateKey } from './room.ts'
 import { isSummaryType, summarise } from './room-summary.ts'
 
@@ -33,6 +34,7 @@ export interface AppendDeps {
   readonly serverName: ServerName
   readonly signingKey: SigningKey
   readonly pushClasses: PushClasses
+  readonly referenceHashes: ReferenceHashes
 }
 
 /** An event as a local user wants it. */
@@ -75,6 +77,11 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   for (const extremity of previous) depth = Math.max(depth, extremity.depth)
   depth = Math.min(depth + 1, limits.eventDepth)
 
+  const prev_events = previous.map((extremity) => extremity.event_id)
+  const auth_events = authEntries.map((entry) => entry.event_id)
+  const hashes = rules.eventReferencesHaveHashes
+    ? { reference_hashes: await deps.referenceHashes.of(rules, [...prev_events, ...auth_events]) }
+    : undefined
   const built = buildEvent(
     rules,
     {
@@ -83,8 +90,9 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
       ...(state_key === undefined ? undefined : { state_key }),
       sender,
       content,
-      prev_events: previous.map((extremity) => extremity.event_id),
-      auth_events: authEntries.map((entry) => entry.event_id),
+      prev_events,
+      auth_events,
+      ...hashes,
       depth,
       origin_server_ts: draft.origin_server_ts ?? deps.clock.now(),
       ...(draft.redacts === undefined ? undefined : { redacts: draft.redacts }),
@@ -130,6 +138,7 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   if (deviations.length > 0) row.deviations = [...deviations]
 
   // From here on nothing waits and nothing fails: the room moves on.
+  if (hashes) deps.referenceHashes.remember(rules, { ...built, event_id: pdu.event_id })
   let summaryChanged = false
   if (state_key !== undefined) {
     const membership = type === 'm.room.member' ? membershipIn(pdu) : undefined
