@@ -440,4 +440,26 @@ describe('client-server-api/#syncing', () => {
     const third = await server.sync(alice, { since: second.next_batch })
     expect(third.rooms.join[id].summary).toMatchObject({ 'm.heroes': [bob], 'm.joined_member_count': 1 })
   })
+
+  test('a message that is delivered to who waits costs no query, nor does an answer without news', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const others = Array.from({ length: 20 }, () => user('bob'))
+    for (const other of others) await server.member(id, other, 'join')
+    const filter = '{"room":{"state":{"lazy_load_members":true}}}'
+    const tokens = await Promise.all(others.map(async (other) => (await server.sync(other, { filter })).next_batch))
+    const deliver = async (body: string) => {
+      const waiting = others.map((other, i) => server.sync(other, { since: tokens[i], filter, timeout: 30_000 }))
+      await server.message(id, alice, body)
+      for (const [i, answer] of (await Promise.all(waiting)).entries()) {
+        expect(bodies(answer, id)).toEqual([body])
+        tokens[i] = answer.next_batch
+      }
+    }
+    await deliver('one')
+    const before = server.queries()
+    await deliver('two')
+    for (const [i, other] of others.entries()) await server.sync(other, { since: tokens[i], filter })
+    expect(server.queries()).toBe(before)
+  })
 })

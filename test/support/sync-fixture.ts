@@ -50,8 +50,15 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
   const replication = createInProcessReplication(stored, clock)
   const config = { limits: { sync_cache: 32 * 1024 ** 2, ...limits }, presence: { enabled: true } } as Config
   const errors: unknown[] = []
+  let queries = 0
+  const read = new Proxy(database.read, {
+    apply(sql, self, args) {
+      queries++
+      return Reflect.apply(sql, self, args)
+    },
+  })
   const start = (): SyncRole =>
-    createSyncRole({ sql: database.read, replication, clock, config, onError: (error) => errors.push(error) })
+    createSyncRole({ sql: read, replication, clock, config, onError: (error) => errors.push(error) })
   let role = start()
   const rooms = new Map<RoomId, FixtureRoom>()
   const [highest] = await sql<{ nid: number }[]>`
@@ -244,6 +251,8 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     clock,
     replication,
     errors,
+    /** Queries and parts of queries that the role has made. */
+    queries: () => queries,
     room,
     send,
     receipt,
