@@ -12,6 +12,7 @@ import { createAccounts } from './commands/accounts/accounts.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
+import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -75,6 +76,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     nids,
     engine: rooms,
     transactions: createTransactions(sql),
+    creationTs: distinctTimes(clock),
     carryOver: createCarryOver({
       sql,
       committer,

@@ -105,6 +105,11 @@ describe('client-server-api/#post_matrixclientv3createroom', () => {
     await expect(create(options)).rejects.toMatchObject({ errcode, status: 400 })
   })
 
+  test('rooms that are alike and made at once are different rooms', async () => {
+    const rooms = await Promise.all(Array.from({ length: 20 }, () => create()))
+    expect(new Set(rooms).size).toBe(20)
+  })
+
   test('two rooms that want one alias at once: one gets it', async () => {
     const outcomes = await Promise.allSettled([
       create({ room_alias_name: 'race' }),

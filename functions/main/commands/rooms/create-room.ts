@@ -96,7 +96,10 @@ export async function startRoom(
   // Where the room id is the create event's hash, that event gives it.
   const opaque = `!${randomBytes(14).toString('base64url').replaceAll(/[-_]/g, 'x')}:${deps.serverName}` as RoomId
   const task = deps.engine.prepare(emptyRoom(room_nid, opaque, rules))
-  const { pdu } = await task.append(state(creator, 'm.room.create', creation))
+  const { pdu } = await task.append({
+    ...state(creator, 'm.room.create', creation),
+    origin_server_ts: deps.creationTs(),
+  })
   task.write({
     rooms: [
       {

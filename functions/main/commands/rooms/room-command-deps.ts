@@ -19,4 +19,16 @@ export interface RoomCommandDeps {
   readonly engine: RoomEngine
   readonly transactions: Transactions
   readonly carryOver: UpgradeCarryOver
+  /** A time that no other room was created at: where the room id is the create event's hash, one user's rooms would
+   *  otherwise be one room if they are alike and of the same millisecond. */
+  readonly creationTs: () => number
+}
+
+/** The clock's time, or the next that was not handed out. */
+export function distinctTimes(clock: Clock): () => number {
+  let last = 0
+  return () => {
+    last = Math.max(last + 1, clock.now())
+    return last
+  }
 }
