@@ -56,7 +56,7 @@ export async function loadRoom(sql: MainSql, room_id: RoomId): Promise<Room | un
     entries.set(stateMapKey(type, state_key), {
       event_nid: row.event_nid,
       event_id: row.event_id,
-      sender: row.sender,
+      sender: fromPgText(row.sender) as UserId,
       membership: row.membership ?? undefined,
       loaded:
         row.envelope !== null && row.content !== null
@@ -65,13 +65,10 @@ export async function loadRoom(sql: MainSql, room_id: RoomId): Promise<Room | un
     })
   }
   const local_members = new Map<UserId, LocalMember>(
-    members.map((member) => [
-      member.user_id,
-      {
-        user_id: member.user_id,
-        display_name: member.display_name === null ? undefined : fromPgText(member.display_name),
-      },
-    ]),
+    members.map(({ user_id: stored, display_name }) => {
+      const user_id = fromPgText(stored) as UserId
+      return [user_id, { user_id, display_name: display_name === null ? undefined : fromPgText(display_name) }]
+    }),
   )
   return {
     room_nid,

@@ -5,7 +5,7 @@ import { redactContent } from '../../../shared/core/redaction.ts'
 import { canonicalJsonFor } from '../../../shared/matrix/canonical-json.ts'
 import type { EventId, UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../shared/matrix/json-value.ts'
-import type { MainSql } from '../../../shared/storage/sql.ts'
+import { fromPgText, type MainSql } from '../../../shared/storage/sql.ts'
 import { stateMapKey } from '../persist/state-types.ts'
 import type { Writes } from '../persist/writes.ts'
 import { authStateOf, type Room, type StateEntry } from './room.ts'
@@ -31,7 +31,7 @@ export async function redactionTarget(
   const [row] = await sql<RedactionTarget[]>`
     select event_nid, event_id, type, sender, envelope, content, redacted_by_nid is not null as redacted, flags <> 0 as hidden
     from events where event_id = ${event_id} and room_nid = ${room.room_nid}`
-  return row
+  return row && { ...row, type: fromPgText(row.type), sender: fromPgText(row.sender) as UserId }
 }
 
 /** Whether `sender` reaches the room's redact level. The power levels must have been loaded. */
