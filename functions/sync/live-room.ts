@@ -69,7 +69,10 @@ export class LiveRoom {
     if (event.member) this.joinedMembers = event.member.joined_members
     if (event.type === 'm.room.member' && event.state_key !== undefined) this.forgetMember(event.state_key)
     if (summaryTypes.has(event.type)) this.summary = undefined
-    if (event.redacts !== undefined) this.forgetEvent(event.redacts)
+    if (event.redacts !== undefined) {
+      this.unreadEpoch++
+      this.forgetEvent(event.redacts)
+    }
     if (event.position <= this.timelineFrom || event.position <= (this.timeline.at(-1)?.event.position ?? 0)) return
     const cached = { event, body: eventBody(event) }
     this.timeline.push(cached)
@@ -117,9 +120,9 @@ export class LiveRoom {
 
   /** An event was changed in the database: it and what is older is read from there again. */
   forgetEvent(event_id: string): boolean {
-    this.unreadEpoch++
     const at = this.timeline.findIndex(({ event }) => event.event_id === event_id)
     if (at < 0) return false
+    this.unreadEpoch++
     this.dropOldest(at + 1)
     return true
   }

@@ -17,7 +17,9 @@ import type { TypingRow } from '../../shared/streams/typing.ts'
 import { LiveRoom } from './live-room.ts'
 import { ignoredUsers, LiveUser } from './live-user.ts'
 import { PresenceLog } from './presence-log.ts'
+import { RoomMemory } from './room-memory.ts'
 import { applyOwnReceipt } from './unread.ts'
+import { Wakes } from './wakes.ts'
 
 /** Users are weighed by their rooms: about 250 bytes each. */
 const membershipsMax = 400_000
@@ -35,7 +37,6 @@ export class Live {
   readonly startedAt: StreamPositions
   private readonly sql: ReadSql
   private readonly replication: Replication
-  private readonly timelineBytesMax: number
   private readonly rooms = new Map<number, LiveRoom>()
   private readonly roomsById = new Map<RoomId, LiveRoom>()
   /** Least recently used first. */
@@ -43,18 +44,16 @@ export class Live {
   private readonly loading = new Map<UserId, Promise<LiveUser>>()
   private readonly loads = new Set<Load>()
   private readonly typing = new Map<RoomId, { position: number; users: readonly UserId[] }>()
-  /** Rooms with a cached timeline, least recently used first. */
-  private readonly timelines = new Set<LiveRoom>()
-  private timelineBytes = 0
   private weight = 0
   private behind: { position: number; stream: keyof StreamPositions; resolve: () => void }[] = []
-  private toWake = new Set<LiveUser>()
+  private readonly memory: RoomMemory
+  private readonly wakes = new Wakes()
   private readonly unsubscribe: (() => void)[]
 
-  constructor(deps: { sql: ReadSql; replication: Replication; timelineBytesMax: number }) {
+  constructor(deps: { sql: ReadSql; replication: Replication; roomBytesMax: number }) {
     this.sql = deps.sql
     this.replication = deps.replication
-    this.timelineBytesMax = deps.timelineBytesMax
+    this.memory = new RoomMemory(deps.roomBytesMax)
     this.startedAt = { ...deps.replication.positions() }
     const { replication } = deps
     this.unsubscribe = [
@@ -186,7 +185,7 @@ export class Live {
     if (room.users.size > 0) return
     this.rooms.delete(room.room_nid)
     this.roomsById.delete(room.room_id)
-    if (this.timelines.delete(room)) this.timelineBytes -= room.bytes
+    this.memory.drop(room)
   }
 
   private evictUsers(except: LiveUser): void {
@@ -227,7 +226,7 @@ export class Live {
       if (user) this.applyMember(user, row)
       this.presence.memberChanged(row.member, row.room_nid)
     }
-    if (room) this.wakeRoom(room)
+    if (room) this.wakes.room(room)
   }
 
   private append(room: LiveRoom, row: EventRow): void {
@@ -254,15 +253,7 @@ export class Live {
 
   /** Tells that what the room holds was used or changed; `before` is what it weighed. */
   touch(room: LiveRoom, before = room.bytes): void {
-    this.timelines.delete(room)
-    this.timelines.add(room)
-    this.timelineBytes += room.bytes - before
-    for (const oldest of this.timelines) {
-      if (this.timelineBytes <= this.timelineBytesMax) return
-      this.timelines.delete(oldest)
-      this.timelineBytes -= oldest.bytes
-      oldest.forget()
-    }
+    this.memory.touch(room, before)
   }
 
   private applyMember(user: LiveUser, row: EventRow): void {
@@ -288,7 +279,7 @@ export class Live {
     user.applyMember(row, member, room)
     this.weight += user.rooms.size - size
     if (!room && known?.room) this.release(user, known.room)
-    this.wake(user)
+    this.wakes.user(user)
   }
 
   private onReceipt(row: ReceiptRow): void {
@@ -299,11 +290,11 @@ export class Live {
     if (row.receipt_type === 'm.read') {
       if (room) {
         this.addReceipt(room, row)
-        this.wakeRoom(room)
+        this.wakes.room(room)
       }
     } else if (owner) {
       owner.addPrivateReceipt(row)
-      this.wake(owner)
+      this.wakes.user(owner)
     }
   }
 
@@ -312,7 +303,7 @@ export class Live {
     const user = this.users.get(row.user_id)
     if (!user) return
     user.addAccountData(row)
-    this.wake(user)
+    this.wakes.user(user)
   }
 
   private onTyping(row: TypingRow): void {
@@ -322,7 +313,7 @@ export class Live {
     if (!room) return
     room.typing = row.position
     room.typists = row.user_ids
-    this.wakeRoom(room)
+    this.wakes.room(room)
   }
 
   private onPresence(row: PresenceRow): void {
@@ -355,25 +346,24 @@ export class Live {
   private wakeNeighbours(user_id: UserId, rooms: ReadonlySet<number>): void {
     for (const nid of rooms) {
       const room = this.rooms.get(nid)
-      if (room) this.wakeRoom(room)
+      if (room) this.wakes.room(room)
     }
     const user = this.users.get(user_id)
-    if (user) this.wake(user)
+    if (user) this.wakes.user(user)
   }
 
   private onInvalidation(row: InvalidationRow): void {
     if (row.cache === 'event') {
-      for (const room of this.timelines) {
+      for (const room of this.memory.rooms()) {
         const before = room.bytes
-        if (room.forgetEvent(row.key)) {
-          this.timelineBytes += room.bytes - before
-          return
-        }
+        if (!room.forgetEvent(row.key)) continue
+        this.touch(room, before)
+        return
       }
     } else if (row.cache === 'room') {
       const room = this.roomsById.get(row.key as RoomId)
       if (room) {
-        if (this.timelines.delete(room)) this.timelineBytes -= room.bytes
+        this.memory.drop(room)
         room.forget()
       }
       this.compareMembers(row.key as RoomId).catch(() => {
@@ -421,22 +411,5 @@ export class Live {
     this.weight -= user.rooms.size + userWeight
     for (const { room } of user.rooms.values()) if (room) this.release(user, room)
     user.wake()
-  }
-
-  private wakeRoom(room: LiveRoom): void {
-    for (const user of room.users) this.wake(user)
-  }
-
-  /** All that is published in one turn of the event loop wakes once. */
-  private wake(user: LiveUser): void {
-    if (user.waiters.size === 0) return
-    if (this.toWake.size === 0) setImmediate(() => this.wakeAll())
-    this.toWake.add(user)
-  }
-
-  private wakeAll(): void {
-    const users = this.toWake
-    this.toWake = new Set()
-    for (const user of users) user.wake()
   }
 }

@@ -26,7 +26,7 @@ export function createSyncRole(options: {
   readonly onError: (error: unknown) => void
 }): SyncRole {
   const { sql, replication, clock, config } = options
-  const live = new Live({ sql, replication, timelineBytesMax: config.limits.sync_cache })
+  const live = new Live({ sql, replication, roomBytesMax: config.limits.sync_cache })
   const deps: SyncDeps = {
     sql,
     replication,
