@@ -73,7 +73,7 @@ function parseConfig(sources: readonly Source[]): LoadedConfig {
 // ---- reading
 
 /** A large package for the few moments of a start, which not every start needs. */
-const loadYaml = () => import('yaml')
+const loadYaml = () => import('./yaml.ts')
 
 function filesOf(given: string): string[] {
   if (!existsSync(given)) throw new ConfigError([`${given}: there is no such file or folder`])
