@@ -134,7 +134,7 @@ function hasNews({ live, config }: SyncDeps, user: LiveUser, plan: Plan, since: 
   if (joins.length + leaves.length + invites.length + knocks.length > 0) return true
   if (user.accountData > since.account_data) return true
   if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
-  return live.presence.unplaced().length > 0 || changedPresence(live, user, since, upTo).length > 0
+  return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
 }
 
 function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {

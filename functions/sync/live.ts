@@ -336,7 +336,7 @@ export class Live {
 
   /** Reads the rooms of users whose presence is known and whose rooms are not. */
   async placePresence(): Promise<void> {
-    const unplaced = this.presence.unplaced()
+    const unplaced = [...this.presence.unplaced()]
     if (unplaced.length === 0) return
     const ticket = this.presence.startPlacing(unplaced)
     const rooms = await joinedRoomsOf(this.sql, unplaced)

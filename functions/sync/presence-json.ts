@@ -14,7 +14,7 @@ export async function presenceJson(context: AnswerContext, plan: Plan, { met }: 
   const { live, user, filter, now } = context
   const { since, upTo } = plan
   if (filter.presence.passesNone || live.presence.position === 0) return ''
-  if (live.presence.unplaced().length > 0) await live.placePresence()
+  if (live.presence.unplaced().size > 0) await live.placePresence()
   const rows = new Map<UserId, PresenceRow>()
   for (const row of changedPresence(live, user, since, upTo)) rows.set(row.user_id, row)
   for (const id of met) {

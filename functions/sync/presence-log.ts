@@ -4,6 +4,7 @@ import type { UserId } from '../../shared/matrix/ids.ts'
 import type { PresenceRow } from '../../shared/streams/presence.ts'
 
 const usersMax = 100_000
+const recentMax = 2_000
 
 interface Placing {
   readonly users: readonly UserId[]
@@ -15,6 +16,10 @@ export class PresenceLog {
   /** The last row of each user, in the order of positions. */
   private readonly rows = new Map<UserId, PresenceRow>()
   private readonly rooms = new Map<UserId, Set<number>>()
+  private readonly unplacedUsers = new Set<UserId>()
+  /** The newest rows, oldest first: all after position `recentFrom`. */
+  private recent: PresenceRow[] = []
+  private recentFrom = 0
   private readonly placings = new Set<Placing>()
   private last = 0
 
@@ -22,11 +27,18 @@ export class PresenceLog {
     this.rows.delete(row.user_id)
     this.rows.set(row.user_id, row)
     this.last = row.position
+    if (!this.rooms.has(row.user_id)) this.unplacedUsers.add(row.user_id)
+    this.recent.push(row)
+    if (this.recent.length > recentMax) {
+      const dropped = this.recent.splice(0, recentMax / 2)
+      this.recentFrom = dropped.at(-1)?.position ?? this.recentFrom
+    }
     if (this.rows.size > usersMax) {
       const [oldest] = this.rows.keys()
       if (oldest === undefined) return
       this.rows.delete(oldest)
       this.rooms.delete(oldest)
+      this.unplacedUsers.delete(oldest)
     }
   }
 
@@ -39,14 +51,19 @@ export class PresenceLog {
     return this.rows.get(user)
   }
 
-  users(): IterableIterator<UserId> {
-    return this.rows.keys()
-  }
-
-  /** Last rows at positions in (after, upTo], newest first. */
+  /** The last row of each user with one at a position in (after, upTo], in no order. */
   between(after: number, upTo: number): PresenceRow[] {
     if (this.last <= after) return []
-    return [...this.rows.values()].filter((row) => row.position > after && row.position <= upTo)
+    if (after < this.recentFrom) {
+      return [...this.rows.values()].filter((row) => row.position > after && row.position <= upTo)
+    }
+    const found = new Map<UserId, PresenceRow>()
+    for (let i = this.recent.length - 1; i >= 0; i--) {
+      const row = this.recent[i]
+      if (!row || row.position <= after) break
+      if (row.position <= upTo && !found.has(row.user_id)) found.set(row.user_id, row)
+    }
+    return [...found.values()]
   }
 
   roomsOf(user: UserId): ReadonlySet<number> | undefined {
@@ -55,10 +72,12 @@ export class PresenceLog {
 
   setRooms(user: UserId, rooms: Set<number>): void {
     this.rooms.set(user, rooms)
+    this.unplacedUsers.delete(user)
   }
 
-  unplaced(): UserId[] {
-    return [...this.rows.keys()].filter((user) => !this.rooms.has(user))
+  /** Users whose rooms are not known. */
+  unplaced(): ReadonlySet<UserId> {
+    return this.unplacedUsers
   }
 
   startPlacing(users: readonly UserId[]): Placing {
@@ -79,7 +98,7 @@ export class PresenceLog {
         if (change.joined) joined.add(change.room_nid)
         else joined.delete(change.room_nid)
       }
-      this.rooms.set(user, joined)
+      this.setRooms(user, joined)
       placed.set(user, joined)
     }
     return placed
