@@ -1,5 +1,6 @@
 /** Forward-only migrations: numbered SQL files, each in one transaction, under one advisory lock. */
 import { readdir, readFile } from 'node:fs/promises'
+import postgres from 'postgres'
 import type { MainSql, ReadSql } from './sql.ts'
 
 const directory = new URL('./migrations/', import.meta.url)
@@ -34,7 +35,14 @@ export async function pendingMigrations(sql: ReadSql | MainSql): Promise<Migrati
 export async function migrate(sql: MainSql): Promise<Migration[]> {
   if ((await pendingMigrations(sql)).length === 0) return []
   const applied: Migration[] = []
-  const connection = await sql.reserve()
+  // One connection of its own, so that the lock and the transactions are its own too, however long they take.
+  const connection = postgres({
+    ...(sql.options as unknown as postgres.Options<Record<string, postgres.PostgresType>>),
+    max: 1,
+    idle_timeout: 0,
+    max_lifetime: null,
+    onclose: () => {},
+  })
   try {
     await connection`select pg_advisory_lock(${advisoryLock})`
     await connection`create table if not exists schema_migrations (
@@ -50,14 +58,15 @@ export async function migrate(sql: MainSql): Promise<Migration[]> {
         await connection`insert into schema_migrations (version, name) values (${migration.version}, ${migration.name})`
         await connection.unsafe('commit')
       } catch (error) {
-        await connection.unsafe('rollback')
+        // The cause is what counts: without a connection there is nothing to roll back either.
+        await connection.unsafe('rollback').catch(() => undefined)
         throw new Error(`migration ${migration.name} failed`, { cause: error })
       }
       applied.push(migration)
     }
   } finally {
-    await connection`select pg_advisory_unlock(${advisoryLock})`
-    connection.release()
+    // The lock goes with it.
+    await connection.end({ timeout: 0 })
   }
   return applied
 }

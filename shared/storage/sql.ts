@@ -1,5 +1,6 @@
 /** The database handles, branded apart: handlers read, only `functions/main` writes. */
 import postgres from 'postgres'
+import { outlivingPool } from './pool.ts'
 
 declare const readBrand: unique symbol
 declare const writeBrand: unique symbol
@@ -18,7 +19,18 @@ export interface ConnectOptions {
   readonly applicationName: string
   /** Seconds an idle connection is kept; 0 for ever. */
   readonly idleTimeoutS?: number
+  /** Whether statements are prepared by name; default true. */
+  readonly prepare?: boolean
+  /** A query without an answer for this long fails; default 30,000. */
+  readonly answerMs?: number
 }
+
+const answerMsDefault = 30_000
+/** A server that takes connections and says nothing is away. */
+const connectTimeoutS = 5
+/** Between attempts of one connection. The driver's own grows to twenty seconds, in which requests would wait for a server
+ *  that is back. */
+const reconnectDelayS = 0.1
 
 const int8 = 20
 /** Numbers for int8: nids, positions and times stay below 2^53. */
@@ -38,14 +50,22 @@ function quoted(text: string): string {
 }
 
 function connect(options: ConnectOptions): postgres.Sql<Types> {
+  return outlivingPool({ make: (lost) => client(options, lost), answerMs: options.answerMs ?? answerMsDefault })
+}
+
+function client(options: ConnectOptions, lost: () => void): postgres.Sql<Types> {
   const sql = postgres(withoutSocket(options.url), {
     ...socketOf(options.url),
     max: options.connections,
     types,
     connection: { application_name: options.applicationName },
     idle_timeout: options.idleTimeoutS ?? 0,
+    connect_timeout: connectTimeoutS,
+    backoff: () => reconnectDelayS,
+    prepare: options.prepare ?? true,
     fetch_types: false,
     onnotice: () => {},
+    onclose: lost,
   })
   const { shared } = sql.options as unknown as { shared: { typeArrayMap: Record<number, number> } }
   Object.assign(shared.typeArrayMap, arrayTypes)

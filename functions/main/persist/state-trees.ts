@@ -19,24 +19,22 @@ export function createStateTrees({ sql, nids }: { sql: MainSql; nids: Nids }): S
   async function internMissing(keys: readonly StateKey[]): Promise<Map<string, number>> {
     const wanted = await nids.take(keys.length)
     // Not waited for on disk: a later commit's flush takes this with it, and no root refers to it before.
-    const [, rows] = await sql.begin((tx) => [
-      tx`set local synchronous_commit = off`,
-      tx<{ type: string; state_key: string; key_nid: number }[]>`
-        with x as (
-          select * from unnest(${sql.array(wanted, 20)}::bigint[],
-            ${sql.array(
-              keys.map(([type]) => pgText(type)),
-              25,
-            )}::text[],
-            ${sql.array(
-              keys.map(([, state_key]) => pgText(state_key)),
-              25,
-            )}::text[]) as x(key_nid, type, state_key)
-        )
-        insert into state_keys as k (key_nid, type, state_key) select key_nid, type, state_key from x
-        on conflict (type, state_key) do update set key_nid = k.key_nid
-        returning k.key_nid, k.type, k.state_key`,
-    ])
+    const rows = await sql<{ type: string; state_key: string; key_nid: number }[]>`
+      with x as (
+        select * from unnest(${sql.array(wanted, 20)}::bigint[],
+          ${sql.array(
+            keys.map(([type]) => pgText(type)),
+            25,
+          )}::text[],
+          ${sql.array(
+            keys.map(([, state_key]) => pgText(state_key)),
+            25,
+          )}::text[]) as x(key_nid, type, state_key)
+      )
+      insert into state_keys as k (key_nid, type, state_key)
+      select key_nid, type, state_key from x cross join set_config('synchronous_commit', 'off', true)
+      on conflict (type, state_key) do update set key_nid = k.key_nid
+      returning k.key_nid, k.type, k.state_key`
     const found = new Map<string, number>()
     for (const row of rows) found.set(stateMapKey(fromPgText(row.type), fromPgText(row.state_key)), row.key_nid)
     reader.remember({ keys: [...found] })

@@ -1,0 +1,106 @@
+/** Against a real PostgreSQL, behind a gate that can be frozen. */
+import { connect, createServer, type Server, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type TestDatabase, testDatabase } from '../../test/support/database.ts'
+import { isDatabaseAway } from './database-away.ts'
+import { connectForReading } from './sql.ts'
+
+let database: TestDatabase
+let gate: Gate
+beforeAll(async () => {
+  database = await testDatabase()
+  gate = await openGate(new URL(database.url))
+})
+afterAll(async () => {
+  gate?.server.close()
+  await database?.drop()
+})
+
+interface Gate {
+  readonly url: string
+  readonly server: Server
+  frozen: boolean
+}
+
+/** While frozen, it takes connections and bytes and passes nothing on. */
+async function openGate(target: URL): Promise<Gate> {
+  const server = createServer((client: Socket) => {
+    const upstream = connect(Number(target.port || 5432), target.hostname)
+    const pass = (to: Socket) => (bytes: Buffer) => {
+      if (!gate.frozen) to.write(bytes)
+    }
+    client.on('data', pass(upstream)).on('close', () => upstream.destroy())
+    upstream.on('data', pass(client)).on('close', () => client.destroy())
+    for (const socket of [client, upstream]) socket.on('error', () => socket.destroy())
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const url = new URL(target)
+  url.hostname = '127.0.0.1'
+  url.port = String((server.address() as { port: number }).port)
+  return { url: url.href, server, frozen: false }
+}
+
+test('connections that are ended under load leave no query open, and none of them is spoilt', async () => {
+  const victim = connectForReading({ url: database.url, connections: 4, applicationName: 'pool-test-victim' })
+  const open = new Set<Promise<unknown>>()
+  const strange: unknown[] = []
+  let answered = 0
+  const ask = () => {
+    const asked = victim`select ${1}::int`.then(
+      () => answered++,
+      (error: unknown) => isDatabaseAway(error) || strange.push(error),
+    )
+    open.add(asked)
+    asked.finally(() => open.delete(asked))
+  }
+  // In all phases of the event loop: what is asked between a socket's end and its close is what the driver forgets.
+  let running = true
+  const load = () => {
+    if (!running) return
+    ask()
+    setImmediate(() => {
+      ask()
+      setTimeout(load, 0)
+    })
+  }
+  load()
+  for (let i = 0; i < 30; i++) {
+    await sleep(20)
+    await database.sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = 'pool-test-victim'`
+  }
+  running = false
+  await expect.poll(() => open.size, { timeout: 2_000 }).toBe(0)
+  expect(strange).toEqual([])
+  expect(answered).toBeGreaterThan(0)
+  await Promise.all(Array.from({ length: 16 }, () => victim`select 1`))
+  await victim.end()
+})
+
+test('a server that says nothing fails its queries in time, and the next ones find it again', async () => {
+  const pool = connectForReading({ url: gate.url, connections: 2, applicationName: 'pool-test', answerMs: 400 })
+  await Promise.all([pool`select 1`, pool`select 2`])
+  gate.frozen = true
+  const beganMs = performance.now()
+  const asked = await Promise.allSettled(Array.from({ length: 6 }, () => pool`select ${1}::int`))
+  expect(performance.now() - beganMs).toBeLessThan(1_500)
+  for (const outcome of asked) expect(outcome.status === 'rejected' && isDatabaseAway(outcome.reason)).toBe(true)
+  // Also those that have to connect first.
+  await expect(pool`select 3`).rejects.toSatisfy(isDatabaseAway)
+  gate.frozen = false
+  await expect.poll(() => pool`select 4 as n`.then(([row]) => row?.n, String), { timeout: 2_000 }).toBe(4)
+  await pool.end({ timeout: 1 })
+})
+
+test('a query that is merely slow does not take others with it', async () => {
+  const pool = connectForReading({ url: database.url, connections: 2, applicationName: 'pool-test', answerMs: 400 })
+  const slow = pool`select pg_sleep(3)`
+  slow.catch(() => undefined)
+  for (let i = 0; i < 20; i++) {
+    await pool`select 1`
+    await sleep(30)
+  }
+  await expect(slow).rejects.toSatisfy(isDatabaseAway)
+  await pool.end({ timeout: 1 })
+})
