@@ -3,7 +3,7 @@
 import { roomsWithRelations } from '../../shared/storage/sync-relations.ts'
 import { bundledRelations } from '../../shared/timeline/bundled-relations.ts'
 import type { AnswerContext } from './answer.ts'
-import type { RoomSection } from './timelines.ts'
+import { isVisible, type RoomSection } from './timelines.ts'
 
 const none: ReadonlyMap<string, string> = new Map()
 
@@ -20,7 +20,7 @@ export async function bundlesOf(
   if (related.size === 0) return none
   const bundles = new Map<string, string>()
   const { sql, viewer, now, user } = context
-  for (const { part, events } of anew) {
+  for (const { part, events, changes } of anew) {
     const { membership } = part
     if (!related.has(membership.room_nid)) continue
     const found = await bundledRelations(
@@ -33,8 +33,12 @@ export async function bundlesOf(
         roomId: false,
         upTo: Math.min(upTo, part.upTo),
         ignored: user.ignored,
-        // Children come after their parents, which the user sees: only who is still there sees what came last.
-        seen: async (children) => children.map((event) => ({ event, membership: membership.membership })),
+        // Children come after their parents: where the timeline lies within one stay of the user's, so do they.
+        seesAll: changes === undefined,
+        seen: async (children) =>
+          children
+            .filter((event) => changes === undefined || isVisible(changes, event.position))
+            .map((event) => ({ event, membership: membership.membership })),
       },
     )
     for (const [event_id, json] of found) bundles.set(event_id, json)

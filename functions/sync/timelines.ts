@@ -171,24 +171,27 @@ async function hideInvisible(context: SectionContext, sections: readonly RoomSec
   for (const section of sections) {
     const changes = byRoom.get(section.part.membership.room_nid) ?? []
     section.changes = changes
-    const lastJoin = changes.findLast((change) => change.type === 'm.room.member' && membershipIn(change) === 'join')
-    const visible = section.events.filter(({ event }) => {
-      const before = glimpse(changes, event.position - 1)
-      const after = glimpse(changes, event.position)
-      return visibleTo({
-        visibility: before.visibility,
-        visibilityAfter: after.visibility,
-        membership: before.membership,
-        ...(after.membership === undefined ? {} : { membershipAfter: after.membership }),
-        joinedLater: lastJoin !== undefined && lastJoin.position >= event.position,
-      })
-    })
+    const visible = section.events.filter(({ event }) => isVisible(changes, event.position))
     if (visible.length === section.events.length) continue
     section.events = visible
     section.limited = true
     const first = visible[0]
     section.start = first ? first.event.position - 1 : section.part.upTo
   }
+}
+
+/** Whether the user sees the event at this position of a room with these changes. */
+export function isVisible(changes: readonly VisibilityChange[], position: number): boolean {
+  const before = glimpse(changes, position - 1)
+  const after = glimpse(changes, position)
+  const lastJoin = changes.findLast((change) => change.type === 'm.room.member' && membershipIn(change) === 'join')
+  return visibleTo({
+    visibility: before.visibility,
+    visibilityAfter: after.visibility,
+    membership: before.membership,
+    ...(after.membership === undefined ? {} : { membershipAfter: after.membership }),
+    joinedLater: lastJoin !== undefined && lastJoin.position >= position,
+  })
 }
 
 function glimpse(changes: readonly VisibilityChange[], position: number) {

@@ -19,6 +19,8 @@ export interface BundleContext {
   /** Children after this position are not the viewer's to see. */
   readonly upTo: number
   readonly ignored: ReadonlySet<string>
+  /** The viewer sees every event up to `upTo`: nobody needs to look at them one by one. */
+  readonly seesAll: boolean
   /** Those of the events that the viewer may see. */
   readonly seen: (events: readonly TimelineEvent[]) => Promise<readonly SeenEvent[]>
 }
@@ -56,14 +58,32 @@ async function bundle(
     .filter((child) => !ignored.has(child.sender) && (threads || child.rel_type !== 'm.thread'))
     .sort((a, b) => a.position - b.position)
   const bundles = new Map<string, Bundle>()
-  await Promise.all([addEdits(bundles, children, context), addThreads(bundles, children, events, context)])
-  for (const child of children) {
-    if (child.rel_type !== 'm.reference') continue
+  await Promise.all([
+    addEdits(bundles, children, context),
+    addThreads(bundles, children, events, context),
+    addReferences(bundles, children, context),
+  ])
+  return render(bundles, context)
+}
+
+/** https://spec.matrix.org/v1.19/client-server-api/#server-side-aggregation-of-mreference-relationships */
+async function addReferences(
+  bundles: Map<string, Bundle>,
+  children: readonly BundleChild[],
+  context: BundleContext,
+): Promise<void> {
+  let references = children.filter((child) => child.rel_type === 'm.reference')
+  if (references.length > 0 && !context.seesAll) {
+    const nids = references.map((child) => child.event_nid)
+    const seen = await context.seen(await eventsByNids(context.sql, context.room, nids))
+    const visible = new Set(seen.map(({ event }) => event.event_nid))
+    references = references.filter((child) => visible.has(child.event_nid))
+  }
+  for (const child of references) {
     const bundle = bundleOf(bundles, child.parent)
     bundle.references ??= []
     bundle.references.push(child.event_id)
   }
-  return render(bundles, context)
 }
 
 /** The newest edit of each parent by `origin_server_ts`, then by event id.

@@ -39,6 +39,8 @@ export interface RoomView extends RoomRef {
 export interface RoomReader {
   /** Throws M_FORBIDDEN if there is no such room, and to who was never joined, unless all the world may read it. */
   open(roomId: RoomId, user: UserId): Promise<RoomView>
+  /** True if no event of the room up to `view.upTo` is hidden from the user. */
+  seesAll(view: RoomView): Promise<boolean>
   /** Those of `events` that the user may see, in their order. */
   seen(view: RoomView, events: readonly TimelineEvent[]): Promise<SeenEvent[]>
   /** Whose messages the user wants not to see. https://spec.matrix.org/v1.19/client-server-api/#ignoring-users */
@@ -111,6 +113,8 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
       }),
     )
 
+  const seesAll = async (view: RoomView) => view.membership === 'join' && (await wasNeverHidden(view))
+
   return {
     async open(roomId, user) {
       const standing = await standingOf(roomId, user)
@@ -137,10 +141,12 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
       throw notInRoom()
     },
 
+    seesAll,
+
     async seen(view, events) {
       if (events.length === 0) return []
       const { user_id, memberSince } = view
-      if (view.membership === 'join' && (await wasNeverHidden(view))) {
+      if (await seesAll(view)) {
         if (events.every((event) => event.position >= memberSince)) {
           return events.map((event) => ({ event, membership: 'join' }))
         }

@@ -44,6 +44,7 @@ export async function eventsJson(
       roomId: true,
       upTo: view.upTo,
       ignored: await reader.ignoredUsers(user.user_id),
+      seesAll: await reader.seesAll(view),
       seen: (events) => reader.seen(view, events),
     },
   )
