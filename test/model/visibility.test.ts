@@ -47,18 +47,15 @@ afterAll(async () => {
 })
 
 describe('client-server-api/#room-history-visibility', () => {
-  test.each([11, 12, 13, 16])(
-    'seed %i: every route shows what the rules allow, and nothing else',
-    async (seed) => {
-      const game = await newGame(seed)
-      for (let step = 0; step < steps; step++) {
-        await act(game)
-        if (game.random.next() < 0.3) await checkSync(game, game.random.pick(game.others))
-        if (step === steps / 2) await checkAll(game)
-      }
-      await checkAll(game)
-    },
-  )
+  test.each([11, 12, 13, 16])('seed %i: every route shows what the rules allow, and nothing else', async (seed) => {
+    const game = await newGame(seed)
+    for (let step = 0; step < steps; step++) {
+      await act(game)
+      if (game.random.next() < 0.3) await checkSync(game, game.random.pick(game.others))
+      if (step === steps / 2) await checkAll(game)
+    }
+    await checkAll(game)
+  })
 })
 
 async function newGame(seed: number): Promise<Game> {

@@ -108,7 +108,7 @@ function memberStatements(
   const membership = after.membership ?? 'leave'
   const statements = [
     tx`
-      insert into memberships
+      insert into memberships as m
         (user_id, room_nid, membership, event_nid, position, sender, display_name, avatar_url, local)
       select ${state_key}, ${room_nid}, ${membership}, ${after.event_nid}, coalesce(position, 0), sender,
         ${display_name === undefined ? null : pgText(display_name)},
@@ -116,7 +116,7 @@ function memberStatements(
       from events where event_nid = ${after.event_nid}
       on conflict (user_id, room_nid) do update set membership = excluded.membership, event_nid = excluded.event_nid,
         position = excluded.position, sender = excluded.sender, display_name = excluded.display_name,
-        avatar_url = excluded.avatar_url, forgotten = false`,
+        avatar_url = excluded.avatar_url, forgotten = m.forgotten and excluded.membership <> 'join'`,
   ]
   if (local && before?.membership !== membership) {
     statements.push(tx`

@@ -63,7 +63,7 @@ begin
       on conflict (user_id, room_nid) do update set membership = excluded.membership, event_nid = excluded.event_nid,
         position = excluded.position, sender = excluded.sender, display_name = excluded.display_name,
         avatar_url = excluded.avatar_url, local = excluded.local,
-        forgotten = m.forgotten and excluded.membership in ('leave', 'ban');
+        forgotten = m.forgotten and excluded.membership <> 'join';
   end if;
   if rest ? 'member_changes' then
     insert into membership_changes (user_id, position, room_nid, event_nid, membership, prev_membership)
