@@ -259,12 +259,10 @@ describe('a commit', () => {
     const committer = createCommitter({ sql: database.sql, publisher: replication, clock, writer: 'away' })
     started.push(committer)
     await committer.commit(room(15))
-    const other = connectForWriting({
-      url: database.url.replace(/[^/]*$/, 'postgres'),
-      connections: 1,
-      applicationName: 'ganglion-test',
-    })
-    const name = new URL(database.url).pathname.slice(1)
+    const url = new URL(database.url)
+    const name = url.pathname.slice(1)
+    url.pathname = '/postgres'
+    const other = connectForWriting({ url: url.href, connections: 1, applicationName: 'ganglion-test' })
     await other.unsafe(`alter database ${name} allow_connections false`)
     await other`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${name}`
     const inFlight = committer.commit({ events: [message(15)] })
