@@ -124,6 +124,8 @@ describe('client-server-api/#rooms-1', () => {
     await bob.joinRoom(room_id)
     await alice.kick(room_id, id(bob), 'a reason')
     await until(bob, () => membership(bob, room_id) === 'leave', 'the kick')
+    await bob.joinRoom(room_id)
+    await until(bob, () => membership(bob, room_id) === 'join', 'the way back')
     await alice.ban(room_id, id(bob))
     // The SDK calls every room of section `leave` left; the member event says more.
     await until(bob, () => bob.getRoom(room_id)?.getMember(id(bob))?.membership === 'ban', 'the ban')
