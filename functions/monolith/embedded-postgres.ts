@@ -8,7 +8,9 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   statSync,
 } from 'node:fs'
@@ -38,6 +40,8 @@ export interface EmbeddedPostgres {
 const superuser = 'ganglion'
 const startTimeoutMs = 60_000
 const stopTimeoutMs = 30_000
+const orphansTimeoutMs = 20_000
+const orphansAtWork = /pre-existing shared memory block/
 /** What `sockaddr_un` holds, less the socket's file name. */
 const socketFolderBytesMax = 88
 
@@ -71,7 +75,7 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const runAs = chooseUser(cluster)
   if (runAs) chownSync(dir, runAs.uid, runAs.gid)
 
-  const running = runningPostmaster(cluster)
+  const running = await runningPostmaster(cluster)
   if (running) return adopt(running, cluster)
 
   const binaries = await binaryFolder()
@@ -79,15 +83,26 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   if (created) await initialise(binaries, cluster, runAs)
 
   const socketFolder = Buffer.byteLength(dir) <= socketFolderBytesMax ? dir : await shortFolder(dir, runAs)
-  const server = serve(binaries, cluster, socketFolder, options, runAs)
-  const ended = new Promise<string>((resolve) => {
-    server.once('error', (error) => resolve(error.message))
-    server.once('exit', (code, signal) => resolve(`exit code ${code ?? signal}`))
-  })
-  await untilReady(cluster, ended, path.join(dir, 'postgres.log'))
-  const pid = server.pid
-  if (pid === undefined) throw new Error('PostgreSQL has no process id')
-  return handle({ pid, socketFolder, cluster, created, ended })
+  const log = path.join(dir, 'postgres.log')
+  const orphansDeadline = Date.now() + orphansTimeoutMs
+  for (;;) {
+    const server = serve(binaries, cluster, socketFolder, options, runAs)
+    const ended = new Promise<string>((resolve) => {
+      server.once('error', (error) => resolve(error.message))
+      server.once('exit', (code, signal) => resolve(`exit code ${code ?? signal}`))
+    })
+    try {
+      await untilReady(cluster, server.pid, ended, log)
+    } catch (error) {
+      // The children of a server that was killed end by themselves, soon after.
+      if (Date.now() > orphansDeadline || !orphansAtWork.test((error as Error).message)) throw error
+      await sleep(100)
+      continue
+    }
+    const { pid } = server
+    if (pid === undefined) throw new Error('PostgreSQL has no process id')
+    return handle({ pid, socketFolder, cluster, created, ended })
+  }
 }
 
 function handle(server: {
@@ -122,18 +137,46 @@ interface Postmaster {
 }
 
 /** The server that its pid file tells of, if it is alive and really serves this cluster. */
-function runningPostmaster(cluster: string): Postmaster | undefined {
+async function runningPostmaster(cluster: string): Promise<Postmaster | undefined> {
   const file = path.join(cluster, 'postmaster.pid')
   if (!existsSync(file)) return undefined
   // Lines: pid, data folder, start time, port, socket folder, …
-  const [pidLine, folder, , , socketFolder] = readFileSync(file, 'utf8').split('\n')
+  const [pidLine, folder, , port, socketFolder] = readFileSync(file, 'utf8').split('\n')
   const pid = Number(pidLine)
-  const plausible = Number.isSafeInteger(pid) && pid > 1 && folder === cluster && socketFolder !== undefined
-  const serves = plausible && isAlive(pid) && servesCluster(pid, cluster)
+  // Where nobody has its number, PostgreSQL itself finds out whether children of the dead server still write.
+  if (!Number.isSafeInteger(pid) || pid <= 1 || !exists(pid)) return undefined
+  const serves = folder === cluster ? servesCluster(pid, cluster) : false
   if (serves === true && socketFolder) return { pid, socketFolder }
-  // PostgreSQL would take whoever has that number now for its predecessor, and refuse to start.
-  if (serves === false) rmSync(file)
+  // PostgreSQL would take whoever has that number now for its predecessor, and refuse to start: another program, or, in
+  // a container where nobody collects the dead, the predecessor's remains.
+  if (serves === false) {
+    await orphansGone(cluster)
+    rmSync(file)
+    if (socketFolder) rmSync(path.join(socketFolder, `.s.PGSQL.${port}.lock`), { force: true })
+  }
   return undefined
+}
+
+/** Children of a server that was killed end by themselves, once they look up from their work. They run in its folder. */
+async function orphansGone(cluster: string): Promise<void> {
+  const deadline = Date.now() + orphansTimeoutMs
+  for (;;) {
+    const orphans = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && worksIn(name, cluster))
+    if (orphans.length === 0) return
+    if (Date.now() > deadline) {
+      throw new Error(`processes ${orphans.join(', ')} of a PostgreSQL that was killed still write to ${cluster}`)
+    }
+    await sleep(50)
+  }
+}
+
+function worksIn(pid: string, cluster: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`) === cluster
+  } catch {
+    // Ended meanwhile, or not of this user, as a server of this cluster would be.
+    return false
+  }
 }
 
 async function adopt(found: Postmaster, cluster: string): Promise<EmbeddedPostgres> {
@@ -142,16 +185,27 @@ async function adopt(found: Postmaster, cluster: string): Promise<EmbeddedPostgr
     while (isAlive(found.pid)) await sleep(1000, undefined, { ref: false })
     return 'the adopted server is gone'
   })()
-  await untilReady(cluster, ended, path.join(path.dirname(cluster), 'postgres.log'))
+  await untilReady(cluster, found.pid, ended, path.join(path.dirname(cluster), 'postgres.log'))
   return handle({ ...found, cluster, created: false, ended })
 }
 
-function isAlive(pid: number): boolean {
+function exists(pid: number): boolean {
   try {
     process.kill(pid, 0)
     return true
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
+}
+
+/** Somebody has the number, and not only as the remains that its parent has not collected. */
+function isAlive(pid: number): boolean {
+  if (!exists(pid)) return false
+  if (platform() !== 'linux') return true
+  try {
+    return !/^State:\s*Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
   }
 }
 
@@ -283,8 +337,13 @@ function serve(
   return child
 }
 
-/** The pid file's eighth line says `ready` once connections are taken. */
-async function untilReady(cluster: string, ended: Promise<string>, log: string): Promise<void> {
+/** The pid file's eighth line says `ready` once connections are taken; a dead server's file may say so too. */
+async function untilReady(
+  cluster: string,
+  pid: number | undefined,
+  ended: Promise<string>,
+  log: string,
+): Promise<void> {
   const deadline = Date.now() + startTimeoutMs
   let end: string | undefined
   ended.then((reason) => {
@@ -292,7 +351,8 @@ async function untilReady(cluster: string, ended: Promise<string>, log: string):
   })
   const file = path.join(cluster, 'postmaster.pid')
   for (;;) {
-    if (existsSync(file) && readFileSync(file, 'utf8').split('\n')[7]?.trim() === 'ready') return
+    const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : []
+    if (Number(lines[0]) === pid && lines[7]?.trim() === 'ready') return
     if (end !== undefined) throw new Error(`PostgreSQL did not start (${end}); its last words: ${lastLines(log)}`)
     if (Date.now() > deadline) throw new Error(`PostgreSQL did not start within ${startTimeoutMs} ms; see ${log}`)
     await sleep(5)

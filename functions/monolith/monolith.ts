@@ -57,7 +57,9 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(closeListeners)
     const signingKey = loadOrMakeSigningKey(config)
 
-    const { url, ended, stop } = await openDatabase(config)
+    const { url, ended, stop } = await openDatabase(config, (reason) =>
+      log.error({ reason }, 'the embedded PostgreSQL ended by itself and is started again'),
+    )
     undo.push(stop)
     ended?.then((reason) => failed.resolve(new Error(`the embedded PostgreSQL ended: ${reason}`)))
     const sql = connectForWriting({ url, connections: writeConnections, applicationName: 'ganglion-main' })

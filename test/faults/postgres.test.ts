@@ -67,7 +67,7 @@ interface Reply {
 }
 
 test('what happens to PostgreSQL happens to nobody else', { timeout: 120_000 }, async () => {
-  const people = []
+  const people: { user_id: string; access_token: string }[] = []
   for (let i = 0; i < 4; i++) people.push(await server.register(`fault${i}`))
   const [owner] = people
   if (!owner) throw new Error('no people')

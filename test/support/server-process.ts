@@ -24,6 +24,8 @@ export function freePort(): Promise<number> {
 }
 
 export interface ServerProcess {
+  /** Holds its configuration and, under `data`, what it keeps. */
+  readonly folder: string
   readonly baseUrl: string
   readonly port: number
   readonly pid: number
@@ -40,7 +42,8 @@ export interface ServerProcess {
 }
 
 export interface ServerProcessOptions {
-  readonly databaseUrl: string
+  /** Without it, the server has an embedded PostgreSQL in its folder. */
+  readonly databaseUrl?: string
   /** Arguments to Node: the program; source by default. */
   readonly program?: string
   /** Further arguments to Node itself. */
@@ -60,7 +63,7 @@ export async function serverProcess(options: ServerProcessOptions): Promise<Serv
     `server_name: ${options.serverName ?? 'test.local'}
 data_dir: ${join(folder, 'data')}
 listeners: [{ port: ${port}, bind: ${host} }]
-database: { url: "${options.databaseUrl}" }
+${options.databaseUrl === undefined ? '' : `database: { url: "${options.databaseUrl}" }`}
 registration: { enabled: true, shared_secret: ${sharedSecret} }
 password: { bcrypt_rounds: 4 }
 rate_limits: { enabled: false }
@@ -80,6 +83,7 @@ ${options.config ?? ''}
   }
 
   return {
+    folder,
     baseUrl,
     port,
     get pid() {
