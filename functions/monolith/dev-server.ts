@@ -13,12 +13,10 @@ const { values } = parseArgs({
 })
 
 try {
-  const dataDir = process.env.GANGLION_DATA_DIR ?? './data'
-  const { config, warnings } = await loadConfig({
-    paths: values['config-path'],
-    env: process.env,
-    base: defaults(dataDir),
-  })
+  const load = (secret?: string) =>
+    loadConfig({ paths: values['config-path'], env: process.env, base: defaults(secret) })
+  // Twice: where the secret is kept is for the configuration to say.
+  const { config, warnings } = await load(keptSecret((await load()).config.data_dir))
   const fresh = !existsSync(path.join(config.data_dir, 'postgres'))
   const { monolith } = await run(config)
   const lines = [...warnings.map((warning) => `Warning: ${warning}`), ...greeting(config, monolith.addresses, fresh)]
@@ -29,12 +27,12 @@ try {
   process.exitCode = 2
 }
 
-function defaults(dataDir: string): Record<string, unknown> {
+function defaults(secret?: string): Record<string, unknown> {
   return {
     server_name: 'localhost',
-    data_dir: dataDir,
+    data_dir: process.env.GANGLION_DATA_DIR ?? './data',
     listeners: [{ port: 8008, bind: '127.0.0.1' }],
-    registration: { enabled: true, guests: true, shared_secret: keptSecret(dataDir) },
+    registration: { enabled: true, guests: true, ...(secret === undefined ? {} : { shared_secret: secret }) },
     password: { bcrypt_rounds: 4, minimum_length: 1 },
     rate_limits: { enabled: false },
     log: { level: 'info', format: 'pretty' },
@@ -44,11 +42,17 @@ function defaults(dataDir: string): Record<string, unknown> {
 /** Made once, so that scripts that use it go on working. */
 function keptSecret(dataDir: string): string {
   const file = path.join(dataDir, 'registration-shared-secret')
-  if (!existsSync(file)) {
-    mkdirSync(dataDir, { recursive: true })
-    writeFileSync(file, `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600 })
+  try {
+    if (!existsSync(file)) {
+      mkdirSync(dataDir, { recursive: true })
+      writeFileSync(file, `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600 })
+    }
+    return readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new ConfigError([
+      `data_dir: this user cannot write to ${path.resolve(dataDir)} (${(error as Error).message})`,
+    ])
   }
-  return readFileSync(file, 'utf8').trim()
 }
 
 function greeting(config: Config, addresses: readonly string[], fresh: boolean): string[] {
