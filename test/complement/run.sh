@@ -2,17 +2,18 @@
 # Runs Complement's client-server tests against this checkout, where the runner and its compiled tests are there.
 #   test/complement/run.sh                     all of package csapi, compared with passing.tsv
 #   test/complement/run.sh --run TestLogin     further arguments go to the runner
+# Exits with 3 where it can't run here; 2 is a fault of the set-up, 1 a test of passing.tsv that fails.
 set -eu
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 runner=${COMPLEMENT_RUNNER:-$here/../../../shared/complement/run}
 tests=${COMPLEMENT_TESTS:-${XDG_CACHE_HOME:-$HOME/.cache}/complement-tests}
 if [ ! -x "$runner" ]; then
   echo "Complement not run: there is no runner at $runner (COMPLEMENT_RUNNER names another)"
-  exit 2
+  exit 3
 fi
 if [ ! -x "$tests/csapi.test" ]; then
   echo "Complement not run: there are no compiled tests in $tests (COMPLEMENT_TESTS names another folder)"
-  exit 2
+  exit 3
 fi
 expected=()
 if [ $# -eq 0 ]; then expected=(--expected "$here/passing.tsv" --retry 1); fi
