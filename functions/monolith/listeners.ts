@@ -20,7 +20,11 @@ export interface Listeners {
 
 /** Longer than proxies keep idle connections to us, so that it is never us who closes one that is about to be used. */
 const keepAliveTimeoutMs = 75_000
-const headersTimeoutMs = 60_000
+const headersTimeoutMs = 30_000
+/** For a whole request, its body included. */
+const requestTimeoutMs = 120_000
+/** Longer than a long poll: a connection on which nothing moves, such as one whose client does not read its answer. */
+const stillTimeoutMs = 180_000
 
 /** Rejects with a sentence for the operator when a port is taken or a file cannot be read. */
 export async function bindListeners(config: Config): Promise<Listeners> {
@@ -68,20 +72,30 @@ type Listener = Config['listeners'][number]
 
 function serverFor(listener: Listener, fetch: Fetch): Server {
   const { tls_certificate_path: certificate, tls_private_key_path: key } = listener
-  const limits = { keepAliveTimeout: keepAliveTimeoutMs, headersTimeout: headersTimeoutMs }
+  const limits = {
+    keepAliveTimeout: keepAliveTimeoutMs,
+    headersTimeout: headersTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+  }
+  // In place of the Host header, which HTTP/1.0 does not need: probes of load balancers come so.
+  const hostname = 'localhost'
   const adapted =
     certificate !== undefined && key !== undefined
       ? createAdaptorServer({
           fetch: fetch as (request: Request, env: unknown) => Response | Promise<Response>,
+          hostname,
           createServer: createHttpsServer,
           serverOptions: { ...limits, cert: readFileSync(certificate), key: readFileSync(key) },
         })
       : createAdaptorServer({
           fetch: fetch as (request: Request, env: unknown) => Response | Promise<Response>,
+          hostname,
           createServer: createHttpServer,
           serverOptions: limits,
         })
-  return adapted as Server
+  const server = adapted as Server
+  server.timeout = stillTimeoutMs
+  return server
 }
 
 function listen(server: Server, listener: Listener): Promise<string> {
