@@ -21,6 +21,24 @@ describe('client-server-api: standard error response', () => {
     expect(Object.keys(parseJsonObject('{"__proto__":{"admin":true}}'))).toEqual(['__proto__'])
   })
 
+  test.each([
+    '{"a":1e400}',
+    '[-1E+999]',
+    `[1${'0'.repeat(400)}]`,
+    '["\\ud800"]',
+    '{"\\uDFFF":1}',
+    '["\\ude00\\ud83d"]',
+  ])('what would not come back the same is refused: %s', (text) => {
+    expect(() => parseJson(text)).toThrow(expect.objectContaining({ errcode: 'M_BAD_JSON' }))
+  })
+
+  test.each(['{"a":1e30}', '[0e999]', '[1E-400]', '["\\ud83d\\ude00"]', '["1e400"]', '["\\\\ud800"]'])(
+    '%s is fine',
+    (text) => {
+      expect(parseJson(text)).toEqual(JSON.parse(text))
+    },
+  )
+
   test('nesting is bounded', () => {
     expect(parseJson(nested(1000))).toBeInstanceOf(Array)
     expect(() => parseJson(nested(1001))).toThrow(expect.objectContaining({ errcode: 'M_BAD_JSON' }))

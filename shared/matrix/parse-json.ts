@@ -4,14 +4,35 @@ import { isJsonObject, type JsonObject, type JsonValue } from './json-value.ts'
 import { limits } from './limits.ts'
 import { MatrixError } from './matrix-error.ts'
 
-/** Throws M_NOT_JSON on what is no JSON, M_BAD_JSON on JSON nested deeper than `limits.jsonDepth`. */
+/** Throws M_NOT_JSON on what is no JSON, M_BAD_JSON on JSON nested deeper than `limits.jsonDepth` and on what could not be
+ *  given back as it came: half of a surrogate pair, which no UTF-8 can hold, and numbers too large for a double. */
 export function parseJson(text: string): JsonValue {
   if (nestsDeeperThan(text, limits.jsonDepth)) throw new MatrixError('M_BAD_JSON', 'JSON is nested too deeply')
+  let value: JsonValue
   try {
-    return JSON.parse(text) as JsonValue
+    value = JSON.parse(text) as JsonValue
   } catch (error) {
     if (error instanceof SyntaxError) throw new MatrixError('M_NOT_JSON', 'Content is not JSON')
     throw error
+  }
+  if (mayNotComeBack.test(text)) checkComesBack(value)
+  return value
+}
+
+/** A surrogate by its escape, or a number of more than 300 digits; in most texts there is neither. */
+const mayNotComeBack = /\\u[dD][89a-fA-F]|[0-9][eE]\+?[0-9]{3}|[0-9]{300}/
+
+function checkComesBack(value: JsonValue): void {
+  if (typeof value === 'string') {
+    if (!value.isWellFormed()) throw new MatrixError('M_BAD_JSON', 'A string holds half of a surrogate pair')
+  } else if (typeof value === 'number') {
+    if (!Number.isFinite(value)) throw new MatrixError('M_BAD_JSON', 'A number is too large')
+  } else if (Array.isArray(value)) value.forEach(checkComesBack)
+  else if (isJsonObject(value)) {
+    for (const [key, inner] of Object.entries(value)) {
+      checkComesBack(key)
+      checkComesBack(inner)
+    }
   }
 }
 

@@ -104,7 +104,8 @@ class Rest {
   add(table: string, row: JsonRow): void {
     for (const column in row) {
       const value = row[column]
-      if (typeof value === 'string') row[column] = storable(value)
+      // JSON text stays as it is: it escapes what Postgres cannot hold, and readers take it as it is.
+      if (typeof value === 'string' && column !== 'content') row[column] = storable(value)
     }
     const rows = this.tables[table]
     if (rows) rows.push(row)

@@ -1,11 +1,12 @@
 /** The way of a local event: previous events, auth events, hash and signature, authorisation, new state, who is notified,
  *  and what of all that is written. The room in memory moves on at once; the commit follows. */
+import * as v from 'valibot'
 import type { Clock } from '../../../shared/clock.ts'
 import { checkAuth } from '../../../shared/core/auth-rules.ts'
 import { authEventKeys } from '../../../shared/core/auth-selection.ts'
 import { notificationLevel, powerLevelOf } from '../../../shared/core/power-levels.ts'
 import { buildEvent } from '../../../shared/matrix/event-format.ts'
-import { type EventId, type ServerName, serverNameOf, type UserId } from '../../../shared/matrix/ids.ts'
+import { EventId, type ServerName, serverNameOf, type UserId } from '../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../shared/matrix/json-value.ts'
 import { limits } from '../../../shared/matrix/limits.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
@@ -296,12 +297,15 @@ export interface Relation {
   readonly key?: string
 }
 
+/** The longest relation type that is looked at: others are no relation, and need no place in an index. */
+const relTypeMax = 255
+
 /** `m.relates_to` where it is a relation of events; a plain reply is none. */
 export function relationOf(content: JsonObject): Relation | undefined {
   const relates = content['m.relates_to']
   if (!isJsonObject(relates)) return undefined
   const { event_id, rel_type, key } = relates
-  if (typeof event_id !== 'string' || typeof rel_type !== 'string') return undefined
+  if (!v.is(EventId, event_id) || typeof rel_type !== 'string' || rel_type.length > relTypeMax) return undefined
   return { event_id: event_id as EventId, rel_type, ...(typeof key === 'string' ? { key } : undefined) }
 }
 

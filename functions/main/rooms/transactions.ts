@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/client-server-api/#transaction-identifiers
  *  What a device sent is read once and kept up from there, so that a send asks nothing of the database; beyond the bound
  *  the commit itself refuses a key that is there. */
+import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { entriesUpTo } from '../../../shared/lru-bound.ts'
 import type { DeviceId, UserId } from '../../../shared/matrix/ids.ts'
@@ -12,6 +13,7 @@ import type { Writes } from '../persist/writes.ts'
 
 const devicesMax = 20_000
 const keysPerDeviceMax = 500
+const nameMax = 255
 
 export interface Transactions {
   /** Runs `effect` once a key. `record(response)` are the writes that must join the effect's commit. */
@@ -48,8 +50,9 @@ export function createTransactions(sql: MainSql): Transactions {
       requestKey: string,
       effect: (record: (response: T) => Writes) => Promise<T>,
     ): Promise<T> {
-      const scope = `${by.user_id}\n${by.device_id ?? ''}`
-      const key = pgText(requestKey)
+      const scope = short(`${by.user_id}\n${by.device_id ?? ''}`)
+      const name = short(requestKey)
+      const key = pgText(name)
       const keys = await keysOf(scope)
       const known = keys.get(key)
       if (known !== undefined) return JSON.parse(known) as T
@@ -59,7 +62,7 @@ export function createTransactions(sql: MainSql): Transactions {
       const mine = (async () => {
         try {
           const response = await effect((answer) => ({
-            idempotency: { scope, key: requestKey, response: JSON.stringify(answer) },
+            idempotency: { scope, key: name, response: JSON.stringify(answer) },
           }))
           keys.set(key, JSON.stringify(response))
           if (keys.size > keysPerDeviceMax) {
@@ -81,4 +84,9 @@ export function createTransactions(sql: MainSql): Transactions {
       return mine
     },
   }
+}
+
+/** What clients choose may be longer than an index entry. */
+function short(name: string): string {
+  return name.length <= nameMax ? name : createHash('sha256').update(name).digest('base64')
 }
