@@ -18,7 +18,7 @@ export interface EventDraft {
   /** Ignored for the create event of a version whose room id is that event's hash. */
   readonly room_id: RoomId
   readonly type: string
-  readonly state_key?: string
+  readonly state_key?: string | undefined
   readonly sender: UserId
   readonly content: JsonObject
   readonly prev_events: readonly EventId[]
@@ -26,7 +26,7 @@ export interface EventDraft {
   readonly depth: number
   readonly origin_server_ts: number
   /** The version decides where it goes on the wire; a `redacts` in `content` need not be there as well. */
-  readonly redacts?: EventId
+  readonly redacts?: EventId | undefined
   /** Reference hashes of `prev_events` and `auth_events`, which go on the wire in room versions 1 and 2. */
   readonly reference_hashes?: ReadonlyMap<EventId, string>
 }
@@ -76,19 +76,20 @@ export function buildEvent(rules: EventRules, draft: EventDraft, serverName: Ser
   if (!fitsEvent(envelope, content)) throw new MatrixError('M_TOO_LARGE', 'Event is larger than 65536 bytes')
 
   const event_id = (opaque === '' ? `$${referenceHashOf(rules, signed)}` : opaque) as EventId
-  const pdu: Pdu = {
+  // No spreads of what is mostly absent: in here and in `appendEvent` they took 2 % of a send.
+  const pdu: { -readonly [K in keyof Pdu]: Pdu[K] } = {
     event_id,
     room_id: isHashCreate ? roomIdOfCreate(event_id) : draft.room_id,
     type,
-    ...(state_key === undefined ? undefined : { state_key }),
     sender,
     content: contentValue,
     prev_events: draft.prev_events,
     auth_events: draft.auth_events,
     depth: Math.min(draft.depth, limits.eventDepth),
     origin_server_ts: draft.origin_server_ts,
-    ...redactsOf(rules, type, contentValue, redacts),
   }
+  if (state_key !== undefined) pdu.state_key = state_key
+  if (type === 'm.room.redaction') Object.assign(pdu, redactsOf(rules, type, contentValue, redacts))
   return { pdu, content, envelope }
 }
 

@@ -28,16 +28,15 @@ function integers(values: readonly (number | undefined)[]): string {
 function storable(value: string): string {
   return pgText(value.isWellFormed() ? value : value.toWellFormed())
 }
+/** What a quoted text in an array's literal cannot hold as it is; one look tells for nearly every text. */
+const unquotable = /["\\\0\uD800-\uDFFF\uE000]/
 function texts(values: readonly (string | undefined)[]): string {
   let literal = '{'
   for (let i = 0; i < values.length; i++) {
     if (i > 0) literal += ','
     const value = values[i]
     if (value === undefined) literal += 'NULL'
-    else {
-      const text = storable(value)
-      literal += /["\\]/.test(text) ? `"${text.replace(/["\\]/g, '\\$&')}"` : `"${text}"`
-    }
+    else literal += unquotable.test(value) ? `"${storable(value).replace(/["\\]/g, '\\$&')}"` : `"${value}"`
   }
   return `${literal}}`
 }

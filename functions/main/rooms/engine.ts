@@ -69,8 +69,10 @@ const profileFanOut = 16
 
 /** One commit's writes. Parts that say different things, as those of a send do, cost no walk over all that could be. */
 function togetherOf(parts: readonly Writes[]): Writes {
-  const together: Record<string, unknown> = {}
-  for (const part of parts) {
+  const [first, ...further] = parts
+  if (further.length === 0) return first ?? {}
+  const together: Record<string, unknown> = { ...first }
+  for (const part of further) {
     for (const key in part) {
       if (key in together) return joinWrites(...parts)
       together[key] = part[key as keyof Writes]
