@@ -103,6 +103,22 @@ describe('client-server-api/#syncing', () => {
     expect(first.rooms.join[id].state.events).toHaveLength(3)
   })
 
+  test('a rejected invite tells its end in the state, for who reads memberships there', async () => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const id = await created(alice)
+    await server.member(id, bob, 'invite', alice)
+    const { next_batch: since } = await server.sync(bob)
+    await server.member(id, bob, 'leave')
+    const own = [`m.room.member/${bob}`]
+    const { state, timeline } = (await server.sync(bob, { since })).rooms.leave[id]
+    expect([types(state.events), types(timeline.events)]).toEqual([[], own])
+    const after = (await server.sync(bob, { since, use_state_after: true })).rooms.leave[id]
+    expect([types(after.state_after.events), types(after.timeline.events)]).toEqual([own, own])
+    const filter = '{"room":{"timeline":{"limit":0}}}'
+    const untold = (await server.sync(bob, { since, filter })).rooms.leave[id]
+    expect([types(untold.state.events), types(untold.timeline.events)]).toEqual([own, []])
+  })
+
   test('invite, join, leave and ban', async () => {
     const [alice, bob] = [user('alice'), user('bob')]
     const id = await created(alice)

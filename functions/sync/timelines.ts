@@ -18,6 +18,7 @@ import type { Live } from './live.ts'
 import type { CachedEvent } from './live-room.ts'
 import type { LiveUser } from './live-user.ts'
 import type { TimelinePart } from './plan.ts'
+import type { Soon } from './soon.ts'
 import type { SyncFilter } from './sync-filter.ts'
 
 /** An event to show; `body` where its JSON is kept ready. */
@@ -51,12 +52,23 @@ export interface SectionContext {
 }
 
 /** Sections of these rooms, in their order. Lazily loaded members are not among the state yet. */
-export async function readSections(context: SectionContext, parts: readonly TimelinePart[]): Promise<RoomSection[]> {
+export function readSections(context: SectionContext, parts: readonly TimelinePart[]): Soon<RoomSection[]> {
   const sections = parts.map((part): RoomSection => {
     const cached = cachedRange(context.live, part)
     return { part, events: [], limited: false, start: part.after, state: [], changes: undefined, cached }
   })
   const missing = readTimelinesFromMemory(context, sections)
+  if (missing.length === 0 && !sections.some(reachesBeforeJoin) && readStateFromMemory(context, sections)) {
+    return sections
+  }
+  return readMissing(context, sections, missing)
+}
+
+async function readMissing(
+  context: SectionContext,
+  sections: RoomSection[],
+  missing: readonly RoomSection[],
+): Promise<RoomSection[]> {
   if (missing.length > 0) await readTimelines(context, missing)
   const hidden = sections.filter(reachesBeforeJoin)
   if (hidden.length > 0) await hideInvisible(context, hidden)
@@ -228,8 +240,10 @@ export function membershipAt(section: RoomSection, event: TimelineEvent): string
 function readStateFromMemory(context: SectionContext, sections: readonly RoomSection[]): boolean {
   let complete = true
   for (const section of sections) {
-    if (section.part.ownEventOnly) continue
-    if (section.part.fullState || !section.cached) complete = false
+    if (section.part.ownEventOnly) {
+      if (section.events.length === 0) complete = false
+      else if (context.stateAfter) section.state = shownState(context, section)
+    } else if (section.part.fullState || !section.cached) complete = false
     else section.state = stateFromCache(context, section, section.cached)
   }
   return complete
@@ -246,6 +260,11 @@ function stateFromCache(context: SectionContext, section: RoomSection, cached: r
   return [...byKey.values()].filter((event) => context.filter.state.matches(event))
 }
 
+function shownState({ filter }: SectionContext, section: RoomSection): StateEvent[] {
+  const events = section.events.map(({ event }) => event)
+  return events.filter(isState).filter((event) => filter.state.matches(event))
+}
+
 function isState(event: TimelineEvent): event is TimelineEvent & { state_key: string } {
   return event.state_key !== undefined
 }
@@ -258,11 +277,12 @@ async function readState(context: SectionContext, sections: readonly RoomSection
   for (const section of sections) {
     const { part, start } = section
     const { room_nid } = part.membership
-    if (part.ownEventOnly || (section.cached && !part.fullState)) continue
-    if (part.fullState) full.push(section)
+    if (hasItsState(section)) continue
+    if (part.ownEventOnly) between.push({ room_nid, after: part.upTo - 1, upTo: part.upTo })
+    else if (part.fullState) full.push(section)
     else if (stateAfter) between.push({ room_nid, after: part.after, upTo: part.upTo })
     else if (start > part.after) between.push({ room_nid, after: part.after, upTo: start })
-    if (!stateAfter && !filter.timeline.passesAll && start < part.upTo) {
+    if (!part.ownEventOnly && !stateAfter && !filter.timeline.passesAll && start < part.upTo) {
       dropped.push({ room_nid, after: start, upTo: part.upTo })
     }
   }
@@ -277,7 +297,7 @@ async function readState(context: SectionContext, sections: readonly RoomSection
   ])
   for (const section of sections) {
     const { room_nid } = section.part.membership
-    if (section.part.ownEventOnly || (section.cached && !section.part.fullState)) continue
+    if (hasItsState(section)) continue
     const byKey = new Map<string, StateRow>()
     const shown = new Set(section.events.map(({ event }) => event.event_nid))
     for (const rows of [section.part.fullState ? whole : delta, hidden]) {
@@ -290,6 +310,11 @@ async function readState(context: SectionContext, sections: readonly RoomSection
     }
     section.state = [...byKey.values()]
   }
+}
+
+/** Whether readStateFromMemory found it. */
+function hasItsState({ part, events, cached }: RoomSection): boolean {
+  return part.ownEventOnly ? events.length > 0 : cached !== undefined && !part.fullState
 }
 
 /** Members are left to lazy loading where that was asked for. */
