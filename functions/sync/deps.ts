@@ -6,6 +6,7 @@ import type { Config } from '../../shared/config/schema.ts'
 import { routesFor } from '../../shared/http/route.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
+import type { EndedTokens } from './ended-tokens.ts'
 import type { Live } from './live.ts'
 import type { SyncFilters } from './sync-filter.ts'
 
@@ -18,6 +19,7 @@ export interface SyncDeps {
   readonly clock: Clock
   readonly config: Config
   readonly live: Live
+  readonly endedTokens: EndedTokens
   readonly filters: SyncFilters
   readonly setPresence: TellPresence | undefined
   readonly onError: (error: unknown) => void

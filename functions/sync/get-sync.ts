@@ -70,6 +70,7 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
   const { clock, replication, live, sql } = deps
   const { query, filter, token, signal } = request
   const fullState = query.full_state ?? false
+  const begun = replication.positions().invalidations
   let since = token && reconciled(token, replication.positions())
   const deadline = clock.now() + (since && !fullState ? Math.min(query.timeout ?? 0, timeoutMaxMs) : 0)
   for (;;) {
@@ -89,7 +90,7 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
     // What was published while this one was reading woke nobody here.
     if (mayHaveMoved(deps, user, upTo, replication.positions())) continue
     await newsFor(user, waitMs, signal, clock)
-    if (user.forgotten) return new RawJson(emptyAnswer(upTo))
+    if (user.forgotten || deps.endedTokens.endedAfter(request.requester, begun)) return new RawJson(emptyAnswer(upTo))
   }
 }
 

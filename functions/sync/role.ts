@@ -4,6 +4,7 @@ import type { Config } from '../../shared/config/schema.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { SyncDeps, TellPresence } from './deps.ts'
+import { EndedTokens } from './ended-tokens.ts'
 import { Live } from './live.ts'
 import { syncRoutes } from './routes.ts'
 import { SyncFilters } from './sync-filter.ts'
@@ -27,15 +28,21 @@ export function createSyncRole(options: {
 }): SyncRole {
   const { sql, replication, clock, config } = options
   const live = new Live({ sql, replication, roomBytesMax: config.limits.sync_cache })
+  const endedTokens = new EndedTokens(replication)
   const deps: SyncDeps = {
     sql,
     replication,
     clock,
     config,
     live,
+    endedTokens,
     filters: new SyncFilters(sql),
     setPresence: options.setPresence,
     onError: options.onError,
   }
-  return { routes: syncRoutes, deps, close: () => live.close() }
+  function close(): void {
+    live.close()
+    endedTokens.close()
+  }
+  return { routes: syncRoutes, deps, close }
 }
