@@ -1,11 +1,11 @@
 /** The answer to a sync, room by room: what one piece needs is read for a few rooms at a time, so an account of any size
  *  takes bounded memory. https://spec.matrix.org/v1.19/client-server-api/#syncing */
 
-import { accountDataBetween, accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
+import { accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
 import { pushRulesContent } from '../../shared/storage/push-rules.ts'
-import { receiptsBetween, type StoredReceipt } from '../../shared/storage/receipts.ts'
+import type { StoredReceipt } from '../../shared/storage/receipts.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
-import { strippedState } from '../../shared/storage/sync-rooms.ts'
+import { type RoomSummary, strippedState } from '../../shared/storage/sync-rooms.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import { encodeSyncToken } from '../../shared/streams/token.ts'
 import type { Viewer } from '../../shared/timeline/client-json.ts'
@@ -18,6 +18,7 @@ import type { LiveUser, UserRoom } from './live-user.ts'
 import { neighbours } from './neighbours.ts'
 import type { JoinPart, Plan, TimelinePart } from './plan.ts'
 import { presenceJson } from './presence-json.ts'
+import { changedAccountData, roomAccountData, roomReceipts } from './room-data.ts'
 import {
   accountDataJson,
   type EventStyle,
@@ -29,6 +30,7 @@ import {
   typingJson,
   unreadJson,
 } from './room-json.ts'
+import { allSoon, type Soon, soon } from './soon.ts'
 import { summariesFor } from './summaries.ts'
 import type { SyncFilter } from './sync-filter.ts'
 import { type RoomSection, readSections, type SectionContext } from './timelines.ts'
@@ -58,13 +60,35 @@ export function emptyAnswer(upTo: StreamPositions): string {
 
 /** The answer in pieces; undefined if, all being read, there is nothing to tell. Once the first piece is there it is
  *  certain that there is something. */
-export async function answer(
+export function answer(context: AnswerContext, plan: Plan): Soon<AsyncIterable<string> | Iterable<string> | undefined> {
+  if (isSimple(plan)) return simpleAnswer(context, plan)
+  return fullAnswer(context, plan)
+}
+
+/** What happens in rooms that the client has: nearly every answer. */
+function isSimple({ since, joins, leaves, invites, knocks }: Plan): boolean {
+  if (!since || joins.length > roomsAtOnce || leaves.length + invites.length + knocks.length > 0) return false
+  for (const part of joins) if (part.fullState) return false
+  return true
+}
+
+/** Read at once, so that an answer without news can go on waiting. */
+function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undefined> {
+  const { joins } = plan
+  const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
+  return soon(allSoon([headJson(context, plan), rooms]), ([head, pieces]) => {
+    if (pieces.length > 0) return [`${opening(plan, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
+    return head === '' ? undefined : [`${opening(plan, head)}}`]
+  })
+}
+
+async function fullAnswer(
   context: AnswerContext,
   plan: Plan,
 ): Promise<AsyncIterable<string> | Iterable<string> | undefined> {
   const head = await headJson(context, plan)
   const rooms = roomPieces(context, plan)
-  // A short answer is read at once, so that one without news can go on waiting.
+  // Short ones too are read at once.
   if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
     const pieces: string[] = []
     for await (const piece of rooms) pieces.push(piece)
@@ -93,39 +117,45 @@ async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): 
 }
 
 /** What is not about rooms, each with a comma before it. */
-async function headJson(context: AnswerContext, plan: Plan): Promise<string> {
-  const people = await neighbours(context, plan)
-  const [accountData, presence, deviceLists] = await Promise.all([
-    globalAccountData(context, plan),
-    presenceJson(context, plan, people),
-    deviceListsJson(context, people),
-  ])
-  let json = ''
-  if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`
-  if (presence !== '') json += `,"presence":{"events":[${presence}]}`
-  return json + deviceLists
+function headJson(context: AnswerContext, plan: Plan): Soon<string> {
+  return soon(neighbours(context, plan), (people) =>
+    soon(
+      allSoon([
+        globalAccountData(context, plan),
+        presenceJson(context, plan, people),
+        deviceListsJson(context, people),
+      ]),
+      ([accountData, presence, deviceLists]) => {
+        let json = ''
+        if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`
+        if (presence !== '') json += `,"presence":{"events":[${presence}]}`
+        return json + deviceLists
+      },
+    ),
+  )
 }
 
-async function globalAccountData(
+type GlobalAccountData = readonly Pick<StoredAccountData, 'type' | 'content'>[]
+
+function globalAccountData(context: AnswerContext, plan: Plan): Soon<GlobalAccountData> {
+  const { user, filter } = context
+  const { since } = plan
+  if (filter.accountData.passesNone || (since && user.accountData <= since.account_data)) return []
+  return readGlobalAccountData(context, plan)
+}
+
+async function readGlobalAccountData(
   { sql, user, filter }: AnswerContext,
   { since, upTo }: Plan,
-): Promise<Pick<StoredAccountData, 'type' | 'content'>[]> {
-  if (filter.accountData.passesNone) return []
-  let rows: readonly Pick<StoredAccountData, 'type' | 'content' | 'room_nid' | 'position'>[]
-  if (!since) rows = await accountDataOfRooms(sql, user.user_id, [0], upTo.account_data)
-  else if (user.accountData <= since.account_data) return []
-  else rows = await changedAccountData(sql, user, since, upTo)
+): Promise<GlobalAccountData> {
+  const rows = since
+    ? await changedAccountData(sql, user, since, upTo)
+    : await accountDataOfRooms(sql, user.user_id, [0], upTo.account_data)
   const byType = new Map<string, string>()
   for (const row of rows) if (row.room_nid === 0) byType.set(row.type, row.content)
   if (!since || byType.has('m.push_rules')) byType.set('m.push_rules', await pushRulesContent(sql, user.user_id))
   const found = [...byType].map(([type, content]) => ({ type, content }))
   return found.filter(({ type }) => filter.accountData.matches({ type, sender: user.user_id }))
-}
-
-function changedAccountData(sql: ReadSql, user: LiveUser, since: StreamPositions, upTo: StreamPositions) {
-  const range = { after: since.account_data, upTo: upTo.account_data }
-  if (user.accountDataFrom > since.account_data) return accountDataBetween(sql, user.user_id, range)
-  return user.recentAccountData.filter((row) => row.position > range.after && row.position <= range.upTo)
 }
 
 /** `"join":{…}` and its sisters, in pieces; no piece where there is no room. */
@@ -181,13 +211,15 @@ async function* leftRooms(context: AnswerContext, plan: Plan): AsyncIterable<str
   }
 }
 
-async function eventStyle(context: AnswerContext, plan: Plan, sections: readonly RoomSection[]): Promise<EventStyle> {
+function eventStyle(context: AnswerContext, plan: Plan, sections: readonly RoomSection[]): Soon<EventStyle> {
   const { viewer, now, filter } = context
-  const [relations, federation] = await Promise.all([
-    bundlesOf(context, plan.upTo.events, sections),
-    filter.federationFormat ? federationFormat(context.sql, sections) : undefined,
-  ])
-  return { viewer, now, fields: filter.fields, relations, federation }
+  return soon(
+    allSoon([
+      bundlesOf(context, plan.upTo.events, sections),
+      filter.federationFormat ? federationFormat(context.sql, sections) : undefined,
+    ]),
+    ([relations, federation]) => ({ viewer, now, fields: filter.fields, relations, federation }),
+  )
 }
 
 /** While some rooms are sent the next are read. */
@@ -195,11 +227,11 @@ async function* joinedRooms(context: AnswerContext, plan: Plan): AsyncIterable<s
   const read = (parts: readonly JoinPart[]) => {
     const sections = joinedSections(context, plan, parts)
     // A client that goes away leaves these rooms unread by anybody: then nobody else hears of a failure.
-    sections.catch(() => {})
+    if (sections instanceof Promise) sections.catch(() => {})
     return sections
   }
   const chunks = portions(plan.joins, !context.filter.lazyMembers)
-  let reading: Promise<string[]> | undefined
+  let reading: Soon<string[]> | undefined
   for (const chunk of chunks) {
     const next = read(chunk)
     for (const piece of (await reading) ?? []) yield piece
@@ -223,33 +255,51 @@ function* portions(parts: readonly JoinPart[], allMembers: boolean): Iterable<Jo
   if (portion.length > 0) yield portion
 }
 
-async function joinedSections(context: AnswerContext, plan: Plan, parts: readonly JoinPart[]): Promise<string[]> {
+function joinedSections(context: AnswerContext, plan: Plan, parts: readonly JoinPart[]): Soon<string[]> {
   const { sql, user, filter } = context
   const inner = sectionContext(context)
-  const [{ sections, summaries }, receipts, accountData] = await Promise.all([
-    readSections(inner, parts).then(async (sections) => {
+  const read = allSoon([
+    soon(readSections(inner, parts), (sections) => {
       const counted = sections.flatMap((section) =>
         section.part.room && membersChanged(section) ? section.part.room : [],
       )
-      return { sections, summaries: await summariesFor(sql, user.user_id, counted) }
+      return soon(summariesFor(sql, user.user_id, counted), (summaries) => ({ sections, summaries }))
     }),
     roomReceipts(context, plan, parts),
     roomAccountData(context, plan, parts),
     refreshUnread(sql, user, parts, plan.upTo.events),
   ])
-  if (filter.lazyMembers) await addLazyMembers(inner, context.device_id, sections, summaries)
-  const style = await eventStyle(context, plan, sections)
+  return soon(read, ([{ sections, summaries }, receipts, accountData]) => {
+    const lazy = filter.lazyMembers ? addLazyMembers(inner, context.device_id, sections, summaries) : undefined
+    return soon(
+      soon(lazy, () => eventStyle(context, plan, sections)),
+      (style) => joinedJson(context, plan, parts, { sections, summaries, receipts, accountData, style }),
+    )
+  })
+}
+
+interface JoinedData {
+  readonly sections: readonly RoomSection[]
+  readonly summaries: ReadonlyMap<number, RoomSummary>
+  readonly receipts: ReadonlyMap<number, StoredReceipt[]>
+  readonly accountData: ReadonlyMap<number, StoredAccountData[]>
+  readonly style: EventStyle
+}
+
+function joinedJson(context: AnswerContext, plan: Plan, parts: readonly JoinPart[], data: JoinedData): string[] {
+  const { user, filter, stateKey } = context
+  const { summaries, style } = data
   const pieces: string[] = []
-  for (const [i, section] of sections.entries()) {
+  for (const [i, section] of data.sections.entries()) {
     const part = parts[i]
     if (!part) continue
     const { room_nid, room_id } = part.membership
-    const data = accountData.get(room_nid) ?? []
-    const ephemeral = ephemeralJson(context, plan, part, receipts.get(room_nid) ?? [])
-    if (!part.fullState && isQuiet(section, data, ephemeral)) continue
+    const own = data.accountData.get(room_nid) ?? []
+    const ephemeral = ephemeralJson(context, plan, part, data.receipts.get(room_nid) ?? [])
+    if (!part.fullState && isQuiet(section, own, ephemeral)) continue
     const summary = summaries.get(room_nid)
     pieces.push(
-      `${JSON.stringify(room_id)}:{${summary ? `${summaryJson(summary)},` : ''}"${context.stateKey}":{"events":${stateJson(section.state, style)}},${timelineJson(section, style)},"ephemeral":{"events":[${ephemeral}]},"account_data":{"events":[${accountDataJson(data)}]},${unreadJson(user.unread.get(room_nid) ?? empty, filter.threadCounts)}}`,
+      `${JSON.stringify(room_id)}:{${summary ? `${summaryJson(summary)},` : ''}"${stateKey}":{"events":${stateJson(section.state, style)}},${timelineJson(section, style)},"ephemeral":{"events":[${ephemeral}]},"account_data":{"events":[${accountDataJson(own)}]},${unreadJson(user.unread.get(room_nid) ?? empty, filter.threadCounts)}}`,
     )
   }
   return pieces
@@ -267,66 +317,6 @@ function membersChanged(section: RoomSection): boolean {
     section.state.some((event) => event.type === 'm.room.member') ||
     section.events.some(({ event }) => event.type === 'm.room.member')
   )
-}
-
-async function roomReceipts(
-  { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
-  parts: readonly JoinPart[],
-): Promise<Map<number, StoredReceipt[]>> {
-  const byRoom = new Map<number, StoredReceipt[]>()
-  if (filter.ephemeral.passesNone || !filter.ephemeral.matches({ type: 'm.receipt' })) return byRoom
-  const after = since?.receipts ?? 0
-  const toRead = { all: [] as number[], since: [] as number[] }
-  const add = (receipt: StoredReceipt) => {
-    const list = byRoom.get(receipt.room_nid)
-    if (list) list.push(receipt)
-    else byRoom.set(receipt.room_nid, [receipt])
-  }
-  for (const { room, fresh, membership } of parts) {
-    const privately = user.privateReceipts > after
-    if (fresh) toRead.all.push(membership.room_nid)
-    else if ((room.receipts > after && room.receiptsFrom > after) || (privately && user.privateReceiptsFrom > after)) {
-      toRead.since.push(membership.room_nid)
-    } else {
-      for (const row of room.recentReceipts) if (row.position > after && row.position <= upTo.receipts) add(row)
-      if (!privately) continue
-      for (const row of user.recentPrivateReceipts) {
-        if (row.room_nid === room.room_nid && row.position > after && row.position <= upTo.receipts) add(row)
-      }
-    }
-  }
-  const [all, some] = await Promise.all([
-    receiptsBetween(sql, user.user_id, toRead.all, { after: 0, upTo: upTo.receipts }),
-    receiptsBetween(sql, user.user_id, toRead.since, { after, upTo: upTo.receipts }),
-  ])
-  for (const receipt of all) add(receipt)
-  for (const receipt of some) add(receipt)
-  return byRoom
-}
-
-async function roomAccountData(
-  { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
-  parts: readonly JoinPart[],
-): Promise<Map<number, StoredAccountData[]>> {
-  const byRoom = new Map<number, StoredAccountData[]>()
-  if (filter.roomAccountData.passesNone) return byRoom
-  const fresh = parts.filter((part) => part.fresh).map((part) => part.membership.room_nid)
-  const [all, changed] = await Promise.all([
-    accountDataOfRooms(sql, user.user_id, fresh, upTo.account_data),
-    since && user.accountData > since.account_data ? changedAccountData(sql, user, since, upTo) : [],
-  ])
-  const wanted = new Map(parts.map((part) => [part.membership.room_nid, part]))
-  const add = (row: StoredAccountData) => {
-    const part = wanted.get(row.room_nid)
-    if (!part || !filter.roomAccountData.matches({ type: row.type, room_id: part.membership.room_id })) return
-    const list = byRoom.get(row.room_nid) ?? []
-    byRoom.set(row.room_nid, [...list.filter(({ type }) => type !== row.type), row])
-  }
-  for (const row of all) add(row)
-  for (const row of changed) if (!wanted.get(row.room_nid)?.fresh) add(row)
-  return byRoom
 }
 
 function ephemeralJson(

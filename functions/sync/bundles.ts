@@ -3,17 +3,26 @@
 import { roomsWithRelations } from '../../shared/storage/sync-relations.ts'
 import { bundledRelations } from '../../shared/timeline/bundled-relations.ts'
 import type { AnswerContext } from './answer.ts'
+import type { Soon } from './soon.ts'
 import { isVisible, type RoomSection } from './timelines.ts'
 
 const none: ReadonlyMap<string, string> = new Map()
 
 /** JSON of `m.relations` by event id. */
-export async function bundlesOf(
+export function bundlesOf(
   context: AnswerContext,
   upTo: number,
   sections: readonly RoomSection[],
-): Promise<ReadonlyMap<string, string>> {
+): Soon<ReadonlyMap<string, string>> {
   const anew = sections.filter((section) => section.limited || section.part.fresh || !section.cached)
+  return anew.length === 0 ? none : readBundles(context, upTo, anew)
+}
+
+async function readBundles(
+  context: AnswerContext,
+  upTo: number,
+  anew: readonly RoomSection[],
+): Promise<ReadonlyMap<string, string>> {
   const ids = anew.flatMap(({ events }) => events.map(({ event }) => event.event_id))
   if (ids.length === 0) return none
   const related = await roomsWithRelations(context.sql, ids)

@@ -4,13 +4,14 @@ import type { UserId } from '../../shared/matrix/ids.ts'
 import { joinedAmong } from '../../shared/storage/sync-rooms.ts'
 import type { AnswerContext } from './answer.ts'
 import type { Neighbours } from './neighbours.ts'
+import type { Soon } from './soon.ts'
 
 /** `,"device_lists":{…}`, or '' where nothing changed. */
-export async function deviceListsJson(
-  { sql, user, live }: AnswerContext,
-  { met, parted }: Neighbours,
-): Promise<string> {
-  if (met.size === 0 && parted.size === 0) return ''
+export function deviceListsJson(context: AnswerContext, people: Neighbours): Soon<string> {
+  return people.met.size + people.parted.size === 0 ? '' : readDeviceLists(context, people)
+}
+
+async function readDeviceLists({ sql, user, live }: AnswerContext, { met, parted }: Neighbours): Promise<string> {
   const own: number[] = []
   for (const room of user.rooms.values()) if (room.membership === 'join') own.push(room.room_nid)
   const shared = new Set<UserId>()

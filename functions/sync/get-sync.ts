@@ -1,7 +1,7 @@
 /** GET /sync. https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3sync */
 import * as v from 'valibot'
 import type { Requester } from '../../shared/auth/requester.ts'
-import { RawJson } from '../../shared/http/route.ts'
+import { RawJson, type RequestInfo } from '../../shared/http/route.ts'
 import { PresenceState } from '../../shared/streams/presence.ts'
 import { type StreamPositions, streamNames } from '../../shared/streams/registry.ts'
 import { parseSyncToken } from '../../shared/streams/token.ts'
@@ -51,7 +51,7 @@ export const getSync = route({
     user.uses++
     try {
       tellPresence(deps, user, query.set_presence ?? 'online')
-      return await sync(deps, user, { requester, query, filter, token, signal: request.signal })
+      return await sync(deps, user, { requester, query, filter, token, request })
     } finally {
       user.uses--
     }
@@ -63,12 +63,12 @@ interface SyncRequest {
   readonly query: Query
   readonly filter: SyncFilter
   readonly token: StreamPositions | undefined
-  readonly signal: AbortSignal
+  readonly request: RequestInfo
 }
 
 async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promise<RawJson> {
   const { clock, replication, live, sql } = deps
-  const { query, filter, token, signal } = request
+  const { query, filter, token } = request
   const fullState = query.full_state ?? false
   const begun = replication.positions().invalidations
   let since = token && reconciled(token, replication.positions())
@@ -79,17 +79,18 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
       const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
       const plan = planned instanceof Promise ? await planned : planned
       if (!since || fullState || hasNews(deps, user, plan, since)) {
-        const pieces = await answer(context(deps, user, request), plan)
+        const answered = answer(context(deps, user, request), plan)
+        const pieces = answered instanceof Promise ? await answered : answered
         if (pieces) return new RawJson(pieces)
       }
     }
     const waitMs = deadline - clock.now()
-    if (waitMs <= 0 || signal.aborted) return new RawJson(emptyAnswer(upTo))
+    if (waitMs <= 0 || request.request.signal.aborted) return new RawJson(emptyAnswer(upTo))
     // Nothing up to here concerns this client, so it need not be looked at again.
     since = upTo
     // What was published while this one was reading woke nobody here.
     if (mayHaveMoved(deps, user, upTo, replication.positions())) continue
-    await newsFor(user, waitMs, signal, clock)
+    await newsFor(user, waitMs, request.request.signal, clock)
     if (user.forgotten || deps.endedTokens.endedAfter(request.requester, begun)) return new RawJson(emptyAnswer(upTo))
   }
 }

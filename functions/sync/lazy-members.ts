@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members */
 import { type RoomSummary, type StateRequest, type StateRow, stateBefore } from '../../shared/storage/sync-rooms.ts'
 import type { Live } from './live.ts'
+import type { Soon } from './soon.ts'
 import type { RoomSection, SectionContext } from './timelines.ts'
 
 /** Entries kept of what a user's devices were sent. */
@@ -15,12 +16,12 @@ interface Need {
 }
 
 /** Adds member events to the sections' state. `summaries`: of rooms whose heroes the answer names. */
-export async function addLazyMembers(
+export function addLazyMembers(
   context: SectionContext,
   device_id: string,
   sections: readonly RoomSection[],
   summaries: ReadonlyMap<number, RoomSummary>,
-): Promise<void> {
+): Soon<void> {
   const needs: Need[] = []
   const found: [RoomSection, StateRow][] = []
   const missing: StateRequest[] = []
@@ -39,19 +40,46 @@ export async function addLazyMembers(
       missing.push({ room_nid, before: need.before, members: unknown, rest: false })
     }
   }
-  if (missing.length > 0) {
-    const rows = await stateBefore(context.sql, missing)
+  const finish = () => {
+    for (const [section, row] of found) {
+      if (context.filter.state.matches({ ...row, room_id: section.part.membership.room_id })) section.state.push(row)
+    }
+    remember(context, device_id, sections)
+  }
+  if (missing.length === 0) return finish()
+  return membersBefore(context, missing).then((rows) => {
     for (const { section, before } of needs) {
       for (const row of rows.get(section.part.membership.room_nid) ?? []) {
         found.push([section, row])
         rememberIfCurrent(context.live, section, row, before)
       }
     }
+    finish()
+  })
+}
+
+/** Many clients who wait for the same event need the same member: they share one query. */
+const underway = new WeakMap<Live, Map<string, Promise<Map<number, StateRow[]>>>>()
+
+function membersBefore({ sql, live }: SectionContext, requests: StateRequest[]): Promise<Map<number, StateRow[]>> {
+  const [first] = requests
+  if (requests.length > 1 || !first || first.members === 'all' || first.members.length > 1) {
+    return stateBefore(sql, requests)
   }
-  for (const [section, row] of found) {
-    if (context.filter.state.matches({ ...row, room_id: section.part.membership.room_id })) section.state.push(row)
+  let shared = underway.get(live)
+  if (!shared) {
+    shared = new Map()
+    underway.set(live, shared)
   }
-  remember(context, device_id, sections)
+  const key = `${first.room_nid} ${first.before} ${first.members[0]}`
+  const known = shared.get(key)
+  if (known) return known
+  const reading = stateBefore(sql, requests)
+  const byKey = shared
+  const done = () => byKey.delete(key)
+  shared.set(key, reading)
+  reading.then(done, done)
+  return reading
 }
 
 function neededBy(

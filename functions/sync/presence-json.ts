@@ -7,14 +7,20 @@ import type { Live } from './live.ts'
 import type { LiveUser } from './live-user.ts'
 import type { Neighbours } from './neighbours.ts'
 import type { Plan } from './plan.ts'
+import type { Soon } from './soon.ts'
 
 /** Events of what changed, joined by commas; '' for none. On a first sync, and for tokens of an earlier process, all who
  *  are not offline. */
-export async function presenceJson(context: AnswerContext, plan: Plan, { met }: Neighbours): Promise<string> {
-  const { live, user, filter, now } = context
+export function presenceJson(context: AnswerContext, plan: Plan, people: Neighbours): Soon<string> {
+  const { live, filter } = context
   const { since, upTo } = plan
   if (filter.presence.passesNone || live.presence.position === 0) return ''
-  if (live.presence.unplaced().size > 0) await live.placePresence()
+  if (since && people.met.size === 0 && !presenceMoved(live, since, upTo)) return ''
+  if (live.presence.unplaced().size === 0) return presenceOf(context, plan, people)
+  return live.placePresence().then(() => presenceOf(context, plan, people))
+}
+
+function presenceOf({ live, user, filter, now }: AnswerContext, { since, upTo }: Plan, { met }: Neighbours): string {
   const rows = new Map<UserId, PresenceRow>()
   for (const row of changedPresence(live, user, since, upTo)) rows.set(row.user_id, row)
   for (const id of met) {

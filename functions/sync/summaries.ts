@@ -3,17 +3,26 @@ import type { UserId } from '../../shared/matrix/ids.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import { type RoomSummary, roomSummaries } from '../../shared/storage/sync-rooms.ts'
 import type { LiveRoom } from './live-room.ts'
+import type { Soon } from './soon.ts'
 
 const heroesMax = 5
+const none: ReadonlyMap<number, RoomSummary> = new Map()
 
 /** Summaries of these rooms as `user` sees them. */
-export async function summariesFor(
+export function summariesFor(
   sql: ReadSql,
   user: UserId,
   rooms: readonly LiveRoom[],
-): Promise<Map<number, RoomSummary>> {
+): Soon<ReadonlyMap<number, RoomSummary>> {
+  return rooms.length === 0 ? none : readSummaries(sql, user, rooms)
+}
+
+async function readSummaries(
+  sql: ReadSql,
+  user: UserId,
+  rooms: readonly LiveRoom[],
+): Promise<ReadonlyMap<number, RoomSummary>> {
   const found = new Map<number, RoomSummary>()
-  if (rooms.length === 0) return found
   const unknown = rooms.filter((room) => !room.summary)
   if (unknown.length > 0) {
     const reading = roomSummaries(

@@ -6,6 +6,7 @@ import type { EventRow } from '../../shared/streams/events.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import type { LiveRoom } from './live-room.ts'
 import type { LiveUser, UserRoom } from './live-user.ts'
+import type { Soon } from './soon.ts'
 
 export interface Counts {
   notifications: number
@@ -21,14 +22,17 @@ export interface RoomUnread {
 }
 
 /** Makes the counts of these joined rooms right up to now; one query for those that the caches cannot tell. */
-export async function refreshUnread(
-  sql: ReadSql,
-  user: LiveUser,
-  rooms: readonly { readonly membership: UserRoom; readonly room: LiveRoom }[],
-  upTo: number,
-): Promise<void> {
+export function refreshUnread(sql: ReadSql, user: LiveUser, rooms: readonly CountedRoom[], upTo: number): Soon<void> {
   const missing = rooms.filter(({ room }) => !advance(user, room))
-  if (missing.length === 0) return
+  return missing.length === 0 ? undefined : readUnread(sql, user, missing, upTo)
+}
+
+interface CountedRoom {
+  readonly membership: UserRoom
+  readonly room: LiveRoom
+}
+
+async function readUnread(sql: ReadSql, user: LiveUser, missing: readonly CountedRoom[], upTo: number): Promise<void> {
   const receiptsSeen = user.ownReceipts
   const epochs = missing.map(({ room }) => room.unreadEpoch)
   const rows = await unreadCounts(

@@ -1,9 +1,13 @@
-/** Wakes who waits: all that is published in one turn of the event loop wakes once. */
+/** Wakes who waits: all that is published in one turn of the event loop wakes once. Few at a time, so that between them
+ *  answers are written, and requests taken, of clients that wait for something else. */
 import type { LiveRoom } from './live-room.ts'
 import type { LiveUser } from './live-user.ts'
 
+/** Their answers take a few milliseconds. */
+const atOnce = 64
+
 export class Wakes {
-  private users = new Set<LiveUser>()
+  private readonly users = new Set<LiveUser>()
 
   user(user: LiveUser): void {
     if (user.waiters.size === 0) return
@@ -16,8 +20,14 @@ export class Wakes {
   }
 
   private run(): void {
-    const { users } = this
-    this.users = new Set()
-    for (const user of users) user.wake()
+    let woken = 0
+    for (const user of this.users) {
+      if (woken++ === atOnce) {
+        setImmediate(() => this.run())
+        return
+      }
+      this.users.delete(user)
+      user.wake()
+    }
   }
 }
