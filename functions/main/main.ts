@@ -19,6 +19,7 @@ import { createNids } from './persist/nids.ts'
 import { createStateTrees } from './persist/state-trees.ts'
 import { createAuthChains } from './rooms/auth-chains.ts'
 import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
+import { createIgnoredSenders } from './rooms/ignored-senders.ts'
 import { createReferenceHashes } from './rooms/reference-hashes.ts'
 import { createTransactions } from './rooms/transactions.ts'
 
@@ -53,6 +54,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     replication,
     onError: (err) => log.error({ err }, 'changed push rules could not be read'),
   })
+  const ignoredSenders = await createIgnoredSenders(sql, replication)
   const rooms = createRoomEngine({
     sql,
     clock,
@@ -62,6 +64,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     serverName,
     signingKey,
     pushClasses: pushRules.classes,
+    ignoredSenders,
     referenceHashes: createReferenceHashes(sql),
     committer,
     warmRoomsBytes: config.limits.warm_rooms,
@@ -114,6 +117,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     async close() {
       await stopPruning()
       pushRules.close()
+      ignoredSenders.close()
       await userData.close()
       await rooms.close()
       await committer.close()

@@ -1,5 +1,6 @@
 /** What the sync role holds of a user whose clients sync: their rooms, and what changed of late. Read once, then kept up
  *  by streams. */
+import { ignoredUsers } from '../../shared/core/ignored-users.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import type { Membership, MembershipChange } from '../../shared/storage/sync-rooms.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
@@ -124,12 +125,4 @@ export class LiveUser {
   wake(): void {
     for (const waiter of this.waiters) waiter.wake()
   }
-}
-
-/** https://spec.matrix.org/v1.19/client-server-api/#ignoring-users; what is malformed ignores nobody. */
-export function ignoredUsers(content: string): ReadonlySet<string> {
-  const parsed: unknown = JSON.parse(content)
-  if (typeof parsed !== 'object' || parsed === null || !('ignored_users' in parsed)) return new Set()
-  const { ignored_users } = parsed
-  return new Set(typeof ignored_users === 'object' && ignored_users !== null ? Object.keys(ignored_users) : [])
 }

@@ -1,5 +1,7 @@
 /** The sync role's memory: users whose clients sync, the rooms they are joined to, and who waits for what. Streams feed
  *  it, so it is always at the positions that replication tells; it is bounded, and what it has forgotten is read again. */
+
+import { ignoredUsers } from '../../shared/core/ignored-users.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import { pushClassOf } from '../../shared/storage/push-rules.ts'
@@ -15,7 +17,7 @@ import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import type { TypingRow } from '../../shared/streams/typing.ts'
 import { LiveRoom } from './live-room.ts'
-import { ignoredUsers, LiveUser } from './live-user.ts'
+import { LiveUser } from './live-user.ts'
 import { PresenceLog } from './presence-log.ts'
 import { RoomMemory } from './room-memory.ts'
 import { applyOwnReceipt } from './unread.ts'

@@ -1,5 +1,5 @@
-import type { UserId } from '../matrix/ids.ts'
-import { fromPgText, type ReadSql } from './sql.ts'
+import type { RoomId, UserId } from '../matrix/ids.ts'
+import { fromPgText, pgText, type ReadSql } from './sql.ts'
 
 export interface StoredAccountData {
   /** 0: global. */
@@ -35,4 +35,25 @@ export async function accountDataOfRooms(
     select room_nid, type, content, position from account_data
     where user_id = ${user} and room_nid = any(${sql.array([...rooms], 20)}::bigint[]) and position <= ${upTo}`
   return rows.map((row) => ({ ...row, type: fromPgText(row.type) }))
+}
+
+/** JSON text of one entry, global or of a room; undefined if it was never set. */
+export async function accountDataOf(
+  sql: ReadSql,
+  entry: { user_id: UserId; room_id?: RoomId; type: string },
+): Promise<string | undefined> {
+  const [row] = entry.room_id
+    ? await sql<{ content: string }[]>`
+        select a.content from account_data a join rooms r on r.room_nid = a.room_nid
+        where a.user_id = ${entry.user_id} and r.room_id = ${entry.room_id} and a.type = ${pgText(entry.type)}`
+    : await sql<{ content: string }[]>`
+        select content from account_data
+        where user_id = ${entry.user_id} and room_nid = 0 and type = ${pgText(entry.type)}`
+  return row?.content
+}
+
+/** Every user's list of ignored users, as JSON text. */
+export function ignoredUserLists(sql: ReadSql): Promise<readonly { user_id: UserId; content: string }[]> {
+  return sql<{ user_id: UserId; content: string }[]>`
+    select user_id, content from account_data where type = 'm.ignored_user_list' and room_nid = 0`
 }

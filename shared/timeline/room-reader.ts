@@ -4,12 +4,12 @@
  *  What is asked of every page (is the user joined, was the history ever hidden) is kept in memory and forgotten when the
  *  stream of events says so. An entry is the promise of its value: what was asked before a change is never kept after it. */
 import { LRUCache } from 'lru-cache'
+import { ignoredUsers } from '../core/ignored-users.ts'
 import { entriesUpTo } from '../lru-bound.ts'
 import type { RoomId, UserId } from '../matrix/ids.ts'
-import { isJsonObject } from '../matrix/json-value.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import type { Replication } from '../replication/replication.ts'
-import { accountDataOf } from '../storage/account-data-of.ts'
+import { accountDataOf } from '../storage/account-data.ts'
 import type { RoomRef } from '../storage/events.ts'
 import { type MemberEvent, memberEvents } from '../storage/members.ts'
 import { historyVisibilities, type RoomStanding, roomStanding } from '../storage/rooms.ts'
@@ -167,9 +167,7 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
     ignoredUsers: (user) =>
       kept(ignored, user, async () => {
         const text = await accountDataOf(sql, { user_id: user, type: 'm.ignored_user_list' })
-        const content: unknown = text === undefined ? undefined : JSON.parse(text)
-        const list = isJsonObject(content) ? content.ignored_users : undefined
-        return new Set(isJsonObject(list) ? Object.keys(list) : [])
+        return text === undefined ? new Set<string>() : ignoredUsers(text)
       }),
   }
 }

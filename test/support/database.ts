@@ -7,27 +7,50 @@ export interface TestDatabase {
   readonly url: string
   readonly sql: MainSql
   readonly read: ReadSql
+  /** Runs these statements as one transaction, one transaction after the other. */
+  transaction(run: (tx: MainSql) => Promise<void>): Promise<void>
   /** Closes the connections and drops the database. */
   drop(): Promise<void>
 }
 
-export async function testDatabase(): Promise<TestDatabase> {
+/** `create` is appended to `create database`, such as `template template0 locale 'C.UTF-8'`. */
+export async function testDatabase({ create = '' }: { readonly create?: string } = {}): Promise<TestDatabase> {
   const server = process.env.GANGLION_TEST_DATABASE_URL
   if (!server) throw new Error('GANGLION_TEST_DATABASE_URL is not set: run the tests with `npm test`')
   const name = `ganglion_test_${randomBytes(6).toString('hex')}`
   const admin = connectForWriting({ url: server, connections: 1, applicationName: 'ganglion-test' })
-  await admin.unsafe(`create database ${name}`)
+  await admin.unsafe(`create database ${name} ${create}`)
   const url = new URL(server)
   url.pathname = `/${name}`
   const sql = connectForWriting({ url: url.href, connections: 4, applicationName: 'ganglion-test' })
   await migrate(sql)
   const read = connectForReading({ url: url.href, connections: 4, applicationName: 'ganglion-test' })
+  // A single connection, so that what is sent between begin and commit is in the transaction.
+  const writer = connectForWriting({ url: url.href, connections: 1, applicationName: 'ganglion-test' })
+  let last: Promise<unknown> = Promise.resolve()
+
+  async function transact(run: (tx: MainSql) => Promise<void>): Promise<void> {
+    await writer.unsafe('begin')
+    try {
+      await run(writer)
+    } catch (error) {
+      await writer.unsafe('rollback')
+      throw error
+    }
+    await writer.unsafe('commit')
+  }
+
   return {
     url: url.href,
     sql,
     read,
+    transaction(run) {
+      const mine = last.then(() => transact(run))
+      last = mine.catch(() => undefined)
+      return mine
+    },
     async drop() {
-      await Promise.all([sql.end(), read.end()])
+      await Promise.all([sql.end(), read.end(), writer.end()])
       await admin.unsafe(`drop database if exists ${name} with (force)`)
       await admin.end()
     },

@@ -128,7 +128,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
           }
         : {}),
     }
-    await sql.begin(async (tx) => {
+    await database.transaction(async (tx) => {
       await tx`update streams set position = ${at} where name = 'events'`
       await tx`insert into events (event_nid, event_id, room_nid, position, depth, type, state_key, sender,
           origin_server_ts, content, envelope, state_root, replaces_nid, thread_root, push, device_id, txn_id,

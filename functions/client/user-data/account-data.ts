@@ -4,7 +4,7 @@ import { Content } from '../../../shared/commands/rooms.ts'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { accountDataOf } from '../../../shared/storage/account-data-of.ts'
+import { accountDataOf } from '../../../shared/storage/account-data.ts'
 import { pushRulesFor } from '../../../shared/storage/push-rules.ts'
 import { route } from '../deps.ts'
 

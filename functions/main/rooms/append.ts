@@ -18,6 +18,7 @@ import type { Nids } from '../persist/nids.ts'
 import { type StateTrees, stateMapKey } from '../persist/state-types.ts'
 import type { EventWrite, Unplaced, Writes } from '../persist/writes.ts'
 import type { AuthChains } from './auth-chains.ts'
+import type { IgnoredSenders } from './ignored-senders.ts'
 import { ensureLoaded } from './load-room.ts'
 import type { PushClasses } from './push-classes.ts'
 import { RoomPush } from './push-outcomes.ts'
@@ -35,6 +36,7 @@ export interface AppendDeps {
   readonly serverName: ServerName
   readonly signingKey: SigningKey
   readonly pushClasses: PushClasses
+  readonly ignoredSenders: IgnoredSenders
   readonly referenceHashes: ReferenceHashes
 }
 
@@ -276,6 +278,7 @@ export function pushOutcome(deps: AppendDeps, room: Room, pdu: Pdu): ReturnType<
     classes: deps.pushClasses,
     members: room.local_members.values(),
     isLocal: (user_id) => user_id.endsWith(`:${deps.serverName}`),
+    ignoring: deps.ignoredSenders.ignoring,
   })
   return room.push.outcomes(pdu, {
     member_count: room.summary.joined_members,

@@ -22,6 +22,8 @@ export interface RoomPushOptions {
   /** Joined users of this server. */
   readonly members: Iterable<{ readonly user_id: UserId; readonly display_name: string | undefined }>
   readonly isLocal: (user_id: string) => boolean
+  /** Local users whom nothing of this sender notifies. */
+  readonly ignoring?: (sender: string) => Iterable<string>
 }
 
 /** Classes whose rules come to the same in this room. */
@@ -37,6 +39,7 @@ export class RoomPush {
   readonly #room_id: RoomId
   readonly #classes: PushClasses
   readonly #isLocal: (user_id: string) => boolean
+  readonly #ignoring: (sender: string) => Iterable<string>
   readonly #displayNames = new Map<string, string | undefined>()
   /** Members whose class is not the default. */
   readonly #classOf = new Map<string, number>()
@@ -52,6 +55,7 @@ export class RoomPush {
     this.#room_id = options.room_id
     this.#classes = options.classes
     this.#isLocal = options.isLocal
+    this.#ignoring = options.ignoring ?? (() => [])
     this.#classesVersion = options.classes.version
     for (const { user_id, display_name } of options.members) this.memberJoined(user_id, display_name)
   }
@@ -104,6 +108,11 @@ export class RoomPush {
       if (push === ((group && others?.get(group)) ?? base)) continue
       deviations ??= []
       deviations.push({ user_id, class_id: defaultClass, push })
+    }
+    for (const user_id of this.#ignoring(event.sender)) {
+      if (!this.#displayNames.has(user_id)) continue
+      deviations = deviations?.filter((deviation) => deviation.user_id !== user_id) ?? []
+      deviations.push({ user_id, class_id: defaultClass, push: 0 })
     }
     return { push: base, deviations: deviations ?? none }
   }

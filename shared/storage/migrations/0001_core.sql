@@ -223,6 +223,7 @@ create table account_data (
   primary key (user_id, room_nid, type)
 );
 create index account_data_position on account_data (user_id, position);
+create index account_data_ignored on account_data (user_id) where type = 'm.ignored_user_list';
 comment on table account_data is 'owner: functions/main/persist; retention: as its user';
 
 create table presence (
