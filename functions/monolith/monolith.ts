@@ -61,12 +61,14 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       log.error({ reason }, 'the embedded PostgreSQL ended by itself and is started again'),
     )
     undo.push(stop)
+    const { prepare } = config.database
     ended?.then((reason) => failed.resolve(new Error(`the embedded PostgreSQL ended: ${reason}`)))
-    const sql = connectForWriting({ url, connections: writeConnections, applicationName: 'ganglion-main' })
+    const sql = connectForWriting({ url, connections: writeConnections, applicationName: 'ganglion-main', prepare })
     undo.push(() => sql.end())
     const read = connectForReading({
       url,
       connections: config.database.connections,
+      prepare,
       applicationName: 'ganglion-handlers',
     })
     undo.push(() => read.end())

@@ -15,10 +15,10 @@ ${configHelp}
   async run(args) {
     const { values } = parseArgs({ args: [...args], options: { ...configOption, plan: { type: 'boolean' } } })
     const { config } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
-    const url = config.database.url
+    const { url, prepare } = config.database
     if (url === undefined)
       throw new UsageError('database.url is not set: the embedded database is migrated at each start')
-    const sql = connectForWriting({ url, connections: 2, applicationName: 'ganglion-migrate' })
+    const sql = connectForWriting({ url, connections: 2, applicationName: 'ganglion-migrate', prepare })
     try {
       if (values.plan) {
         const pending = await pendingMigrations(sql)

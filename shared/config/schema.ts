@@ -53,6 +53,15 @@ export const Config = v.object({
         v.pipe(v.number(), v.integer(), v.minValue(2), v.description('Connections for reading.')),
         8,
       ),
+      prepare: v.optional(
+        v.pipe(
+          bool,
+          v.description(
+            'Prepared statements. Off for a pooler in transaction mode that does not keep them, such as PgBouncer before 1.21.',
+          ),
+        ),
+        true,
+      ),
       fsync: v.optional(
         v.pipe(
           bool,

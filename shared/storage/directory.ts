@@ -40,12 +40,12 @@ export async function publishedRooms(sql: ReadSql, question: DirectoryQuestion):
     : backwards
       ? sql`and (s.joined_members, -r.room_nid) > (${joined_members}::int, ${-room_nid}::bigint)`
       : sql`and (s.joined_members, -r.room_nid) < (${joined_members}::int, ${-room_nid}::bigint)`
-  const pattern = search === undefined ? '' : `%${pgText(search).replaceAll(/[\\%_]/g, '\\$&')}%`
+  const pattern = inAnyCase(pgText(search ?? ''))
   const found =
     search === undefined
       ? sql``
-      : sql`and (s.name ilike ${pattern} or s.topic ilike ${pattern} or s.canonical_alias ilike ${pattern}
-          or r.room_id = ${pgText(search)})`
+      : sql`and (s.name collate "C" ~ ${pattern} or s.topic collate "C" ~ ${pattern}
+          or s.canonical_alias collate "C" ~ ${pattern} or r.room_id = ${pgText(search)})`
   const types = (room_types ?? []).filter((type) => type !== null)
   const ofType = !room_types
     ? sql``
@@ -66,6 +66,20 @@ export async function publishedRooms(sql: ReadSql, question: DirectoryQuestion):
     avatar_url: row.avatar_url && fromPgText(row.avatar_url),
     room_type: row.room_type && fromPgText(row.room_type),
   }))
+}
+
+/** Longer ones are taken by their beginning: a pattern costs memory and time by its length. */
+const searchedLettersMax = 500
+
+/** A regular expression that finds the text in either case. Postgres's own ways to ignore case know what the database's
+ *  locale knows: often ASCII alone. */
+function inAnyCase(text: string): string {
+  let pattern = ''
+  for (const letter of [...text.slice(0, searchedLettersMax)]) {
+    const cases = new Set([letter, letter.toLowerCase(), letter.toUpperCase()].filter((form) => [...form].length === 1))
+    pattern += cases.size > 1 ? `[${[...cases].join('')}]` : letter.replace(/[^\p{L}\p{N}]/u, '\\$&')
+  }
+  return pattern
 }
 
 export async function publishedRoomCount(sql: ReadSql): Promise<number> {

@@ -35,7 +35,7 @@ export async function pendingMigrations(sql: ReadSql | MainSql): Promise<Migrati
 export async function migrate(sql: MainSql): Promise<Migration[]> {
   if ((await pendingMigrations(sql)).length === 0) return []
   const applied: Migration[] = []
-  // One connection of its own, so that the lock and the transactions are its own too, however long they take.
+  // One connection of its own, so that the transactions are its own too, however long they take.
   const connection = postgres({
     ...(sql.options as unknown as postgres.Options<Record<string, postgres.PostgresType>>),
     max: 1,
@@ -43,29 +43,38 @@ export async function migrate(sql: MainSql): Promise<Migration[]> {
     max_lifetime: null,
     onclose: () => {},
   })
+  /** Under the lock, which ends with the transaction: behind a pooler, a session's lock would stay with a stranger. */
+  async function transaction(run: () => Promise<void>): Promise<void> {
+    try {
+      await connection.unsafe('begin')
+      await connection`select pg_advisory_xact_lock(${advisoryLock})`
+      await run()
+      await connection.unsafe('commit')
+    } catch (error) {
+      // The cause is what counts: without a connection there is nothing to roll back either.
+      await connection.unsafe('rollback').catch(() => undefined)
+      throw error
+    }
+  }
   try {
-    await connection`select pg_advisory_lock(${advisoryLock})`
-    await connection`create table if not exists schema_migrations (
-      version integer primary key, name text collate "C" not null, applied_at timestamptz not null default now())`
-    await connection`comment on table schema_migrations is 'owner: shared/storage/migrate; retention: forever'`
-    const rows = await connection<{ version: number }[]>`select version from schema_migrations`
-    const seen = new Set(rows.map((row) => row.version))
+    await transaction(async () => {
+      await connection`create table if not exists schema_migrations (
+        version integer primary key, name text collate "C" not null, applied_at timestamptz not null default now())`
+      await connection`comment on table schema_migrations is 'owner: shared/storage/migrate; retention: forever'`
+    })
     for (const migration of await listMigrations()) {
-      if (seen.has(migration.version)) continue
-      try {
-        await connection.unsafe('begin')
-        await connection.unsafe(migration.statements)
-        await connection`insert into schema_migrations (version, name) values (${migration.version}, ${migration.name})`
-        await connection.unsafe('commit')
-      } catch (error) {
-        // The cause is what counts: without a connection there is nothing to roll back either.
-        await connection.unsafe('rollback').catch(() => undefined)
-        throw new Error(`migration ${migration.name} failed`, { cause: error })
-      }
-      applied.push(migration)
+      const { version, name, statements } = migration
+      await transaction(async () => {
+        const [seen] = await connection`select 1 from schema_migrations where version = ${version}`
+        if (seen) return
+        await connection.unsafe(statements)
+        await connection`insert into schema_migrations (version, name) values (${version}, ${name})`
+        applied.push(migration)
+      }).catch((cause: unknown) => {
+        throw new Error(`migration ${name} failed`, { cause })
+      })
     }
   } finally {
-    // The lock goes with it.
     await connection.end({ timeout: 0 })
   }
   return applied

@@ -44,13 +44,15 @@ export interface ServerProcess {
 export interface ServerProcessOptions {
   /** Without it, the server has an embedded PostgreSQL in its folder. */
   readonly databaseUrl?: string
+  /** Further keys of `database`. */
+  readonly database?: string
   /** Arguments to Node: the program; source by default. */
   readonly program?: string
   /** Further arguments to Node itself. */
   readonly nodeArguments?: readonly string[]
   readonly serverName?: string
-  /** Further YAML, at the top level. */
-  readonly config?: string
+  /** Further YAML, at the top level; may depend on the address. */
+  readonly config?: string | ((baseUrl: string) => string)
   readonly output?: 'inherit' | 'ignore'
 }
 
@@ -58,20 +60,20 @@ export async function serverProcess(options: ServerProcessOptions): Promise<Serv
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-server-'))
   const port = await freePort()
   const config = join(folder, 'homeserver.yaml')
+  const baseUrl = `http://${host}:${port}`
   await writeFile(
     config,
     `server_name: ${options.serverName ?? 'test.local'}
 data_dir: ${join(folder, 'data')}
 listeners: [{ port: ${port}, bind: ${host} }]
-${options.databaseUrl === undefined ? '' : `database: { url: "${options.databaseUrl}" }`}
+${options.databaseUrl === undefined ? '' : `database: { url: "${options.databaseUrl}", ${options.database ?? ''} }`}
 registration: { enabled: true, shared_secret: ${sharedSecret} }
 password: { bcrypt_rounds: 4 }
 rate_limits: { enabled: false }
 log: { level: warn }
-${options.config ?? ''}
+${(typeof options.config === 'function' ? options.config(baseUrl) : options.config) ?? ''}
 `,
   )
-  const baseUrl = `http://${host}:${port}`
   let server: ChildProcess | undefined
 
   async function end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
