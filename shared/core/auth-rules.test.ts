@@ -127,10 +127,28 @@ describe.each(versions)('rooms/v$version m.federate', (rules) => {
     ['true', { 'm.federate': true }, carol, true],
     ['false, same server', { 'm.federate': false }, bob, true],
     ['false, another server', { 'm.federate': false }, carol, false],
-    ['"false" is not false', { 'm.federate': 'false' }, carol, true],
+    ['neither true nor false, same server', { 'm.federate': 'true' }, bob, true],
+    ['neither true nor false, another server', { 'm.federate': 'true' }, carol, false],
+    ['null, another server', { 'm.federate': null }, carol, false],
   ])('%s', (_, create, sender, ok) => {
     const state = roomState(rules, { create: create ?? {}, members: { [sender]: 'join' } })
     expect(checkAuth(rules, pdu(rules, { sender }), state)).toEqual(ok ? allowed : rejected(rules.ruleNumbers.federate))
+  })
+
+  test.each(['invite', 'ban', 'leave'])('who is on another server cannot be the one of a %s', (membership) => {
+    const state = (create: JsonObject) =>
+      roomState(rules, { create, members: { [alice]: 'join' }, levels: { users: { [bob]: 50 } } })
+    const change = (user: string) => memberPdu(rules, user, membership, { sender: alice })
+    const closed = { 'm.federate': false }
+    const levelled = rules.creatorsHaveInfinitePower ? {} : { users: { [alice]: 100 } }
+    const verdict = (user: string, create: JsonObject) =>
+      checkAuth(rules, change(user), {
+        get: (type, key) =>
+          type === 'm.room.power_levels' ? levelsPdu(rules, levelled) : state(create).get(type, key),
+      })
+    expect(verdict(carol, {})).toEqual(allowed)
+    expect(verdict(carol, closed)).toEqual(rejected(rules.ruleNumbers.federate))
+    expect(verdict(bob, closed)).toEqual(allowed)
   })
 })
 

@@ -6,7 +6,7 @@ import type { Pdu, StatePdu } from '../matrix/pdu.ts'
 import { domainOf, isUserId } from '../matrix/user-id.ts'
 import { authEventKeys } from './auth-selection.ts'
 import { type AuthVerdict, allow, reject } from './auth-verdict.ts'
-import { checkMember, membershipOf } from './member-rules.ts'
+import { checkMember, isOpenTo, membershipOf } from './member-rules.ts'
 import { checkPowerLevels } from './power-level-rules.ts'
 import { type AuthState, actionLevel, powerLevelOf, requiredLevel } from './power-levels.ts'
 import { type RoomRules, rulesOf } from './room-versions.ts'
@@ -33,7 +33,7 @@ export function checkAuth(rules: RoomRules, pdu: Pdu, state: AuthState, ctx: Aut
   } else if (create === undefined) {
     return reject(rules, 'authEventsCreate', '', 'the room has no create event')
   }
-  if (create.content['m.federate'] === false && domainOf(pdu.sender) !== domainOf(create.sender)) {
+  if (!isOpenTo(create, pdu.sender)) {
     return reject(rules, 'federate', '', 'the room is not federated and the sender is on another server')
   }
   if (rules.aliasesRule && pdu.type === 'm.room.aliases') return checkAliases(rules, pdu)

@@ -22,6 +22,7 @@ describe.each(versions)('rooms/v$version m.room.member', (rules) => {
   describe('shape', () => {
     test.each<[string, PduParts, RuleName]>([
       ['no state key', { content: { membership: 'join' } }, 'memberShape'],
+      ['a state key without a server', { state_key: 'alice', content: { membership: 'invite' } }, 'memberShape'],
       ['no membership', { state_key: alice, content: {} }, 'memberShape'],
       ['an unknown membership', { state_key: alice, content: { membership: 'lurk' } }, 'memberUnknown'],
       ['one that is no string', { state_key: alice, content: { membership: ['join'] } }, 'memberUnknown'],
@@ -54,6 +55,13 @@ describe.each(versions)('rooms/v$version m.room.member', (rules) => {
       expect(checkAuth(rules, memberPdu(rules, user, 'join', parts), state)).toEqual(expected(rule))
     })
 
+    test('under a join rule that is no string nobody joins, not even those who are in', () => {
+      for (const join_rule of [null, 5, {}]) {
+        const rule = pdu(rules, { type: 'm.room.join_rules', state_key: '', content: { join_rule } })
+        const state = roomState(rules, { members: { [alice]: 'join', [bob]: 'join' }, more: [rule] })
+        expect(checkAuth(rules, memberPdu(rules, bob, 'join'), state)).toEqual(is('joinOtherwise'))
+      }
+    })
     test('joining another', () => {
       expect(join('public', 'invite', { sender: alice })).toEqual(is('joinSender'))
     })

@@ -15,10 +15,18 @@ export function membershipOf(state: AuthState, user_id: string): string | undefi
   return typeof membership === 'string' ? membership : undefined
 }
 
-/** The room's join rule, `invite` when nothing sets it. */
+/** The room's join rule: `invite` when nothing sets it, and the empty string, which lets nobody in, when what sets it is
+ *  no string. */
 export function joinRuleOf(state: AuthState): string {
   const rule = state.get('m.room.join_rules', '')?.content.join_rule
-  return typeof rule === 'string' ? rule : 'invite'
+  if (rule === undefined) return 'invite'
+  return typeof rule === 'string' ? rule : ''
+}
+
+/** Whether users of this user's server take part in the room. Like deployed servers: only `true` and silence say yes. */
+export function isOpenTo(create: Pdu, user_id: string): boolean {
+  const federate = create.content['m.federate']
+  return federate === undefined || federate === true || domainOf(user_id) === domainOf(create.sender)
 }
 
 /** Never throws: a PDU that breaks a rule is an answer, not an accident. */
@@ -26,14 +34,20 @@ export function checkMember(rules: RoomRules, pdu: Pdu, state: AuthState, create
   const { membership, join_authorised_via_users_server: authoriser } = pdu.content
   if (!hasStateKey(pdu)) return reject(rules, 'memberShape', '', 'a member event has a state key')
   if (membership === undefined) return reject(rules, 'memberShape', '', 'content has no membership')
+  if (!pdu.state_key.includes(':')) return reject(rules, 'memberShape', '', 'the state key is no user id')
   if (rules.restrictedJoins && authoriser !== undefined && ctx.isSignedBy !== undefined) {
     if (typeof authoriser !== 'string' || !ctx.isSignedBy(domainOf(authoriser))) {
       return reject(rules, 'memberAuthorisedSignature', '1', "the authorising user's server has not signed the event")
     }
   }
+  if (membership === 'join' && isFirstJoin(rules, pdu, create)) return allow
+  // The specification speaks of the sender alone; deployed servers look at both.
+  if (!isOpenTo(create, pdu.state_key)) {
+    return reject(rules, 'federate', '', 'the room is not federated and the user is on another server')
+  }
   switch (membership) {
     case 'join':
-      return checkJoin(rules, pdu, state, create)
+      return checkJoin(rules, pdu, state)
     case 'invite':
       return checkInvite(rules, pdu, state)
     case 'leave':
@@ -51,9 +65,12 @@ function hasStateKey(pdu: Pdu): pdu is StatePdu {
   return pdu.state_key !== undefined
 }
 
-function checkJoin(rules: RoomRules, pdu: StatePdu, state: AuthState, create: Pdu): AuthVerdict {
-  const isFirst = pdu.prev_events.length === 1 && pdu.prev_events[0] === create.event_id
-  if (isFirst && pdu.state_key === creatorOf(rules, create)) return allow
+function isFirstJoin(rules: RoomRules, pdu: StatePdu, create: Pdu): boolean {
+  const isNext = pdu.prev_events.length === 1 && pdu.prev_events[0] === create.event_id
+  return isNext && pdu.state_key === creatorOf(rules, create)
+}
+
+function checkJoin(rules: RoomRules, pdu: StatePdu, state: AuthState): AuthVerdict {
   if (pdu.sender !== pdu.state_key) return reject(rules, 'joinSender', '', 'nobody can join for another')
   const current = membershipOf(state, pdu.sender)
   if (current === 'ban') return reject(rules, 'joinBanned', '', 'the user is banned')

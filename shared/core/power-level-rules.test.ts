@@ -98,8 +98,25 @@ describe.each(versions)('rooms/v$version m.room.power_levels: changes', (rules) 
     ['users holds a string', { users: { ...base.users, [bob]: '50' } }, 'levelsUsers'],
   ])('levels must be integers from version 10 on: %s', (_, after, rule) => {
     const verdict = check(rules, base, { ...base, ...after })
-    if (rules.integerPowerLevels) expect(verdict).toEqual(is(rule))
-    else if (rule !== 'levelsMaps' || !Array.isArray(after.events)) expect(verdict).toEqual(allowed)
+    if (rules.integerPowerLevels) return expect(verdict).toEqual(is(rule))
+    const isUnreadable = after.users_default === null || Array.isArray(after.events)
+    const isFloat = after.kick === 1.5 && !rules.floatPowerLevels
+    expect(verdict.allowed).toBe(!(isUnreadable || isFloat))
+  })
+
+  test.each<[string, JsonObject]>([
+    ['a property that is a word', { ban: 'x' }],
+    ['an entry that is null', { events: { ...base.events, 'm.low': null } }],
+    ['an entry that is true', { events: { ...base.events, 'm.low': true } }],
+  ])('a level that cannot be read, after others that could: %s', (_, after) => {
+    expect(check(rules, base, { ...base, ...after }).allowed).toBe(false)
+    if (!rules.integerPowerLevels) expect(check(rules, undefined, after, alice)).toEqual(allowed)
+  })
+
+  test('levels under another state key are compared with none', () => {
+    const state = roomState(rules, { members: { [bob]: 'join' }, levels: base })
+    const levels = { ...levelsPdu(rules, { users: { [bob]: 100 } }, bob), state_key: 'other' }
+    expect(checkAuth(rules, levels, state)).toEqual(allowed)
   })
 
   test.each([alice, '@extra:one'])('creators have no level of their own in version 12: %s', (creator) => {

@@ -18,8 +18,12 @@ export function checkPowerLevels(
   const { content } = pdu
   const misshapen = checkShape(rules, content, create)
   if (misshapen !== undefined) return misshapen
+  // Levels under another state key rule nothing: deployed servers do not compare them with those that do.
+  if (pdu.state_key !== undefined && pdu.state_key !== '') return allow
   const before = state.get('m.room.power_levels', '')?.content
   if (before === undefined) return allow
+  const unreadable = checkReadable(rules, content)
+  if (unreadable !== undefined) return unreadable
 
   for (const name of levelNames) {
     const [old, now] = [levelFrom(rules, before[name]), levelFrom(rules, content[name])]
@@ -28,8 +32,7 @@ export function checkPowerLevels(
     if (now !== undefined && now > level) return above(rules, 'levelsProperties', '2', name)
   }
 
-  const maps = rules.checksNotificationLevels ? ['events', 'notifications'] : ['events']
-  const changes = maps.flatMap((map) => changedLevels(rules, before[map], content[map]))
+  const changes = comparedMaps(rules).flatMap((map) => changedLevels(rules, before[map], content[map]))
   for (const { key, old } of changes) {
     if (old !== undefined && old > level) return above(rules, 'levelsEntriesBefore', '1', key)
   }
@@ -74,6 +77,26 @@ function checkShape(rules: RoomRules, content: JsonObject, create: Pdu): AuthVer
     if (creator !== undefined) return reject(rules, 'levelsCreators', '', `${creator} is a creator of the room`)
   }
   return undefined
+}
+
+/** Versions that do not ask for integers still have to read the levels to compare them; deployed servers drop the event
+ *  when they cannot. */
+function checkReadable(rules: RoomRules, content: JsonObject): AuthVerdict | undefined {
+  for (const name of levelNames) {
+    if (content[name] !== undefined && levelFrom(rules, content[name]) === undefined) {
+      return reject(rules, 'levelsProperties', '', `${name} is no level`)
+    }
+  }
+  for (const map of comparedMaps(rules)) {
+    if (content[map] !== undefined && !isMapToLevels(rules, content[map])) {
+      return reject(rules, 'levelsEntriesAfter', '', `${map} is not an object of levels`)
+    }
+  }
+  return undefined
+}
+
+function comparedMaps(rules: RoomRules): readonly string[] {
+  return rules.checksNotificationLevels ? ['events', 'notifications'] : ['events']
 }
 
 function isMapToLevels(rules: RoomRules, value: JsonValue): value is JsonObject {

@@ -60,6 +60,16 @@ describe('rooms/v1 state resolution', () => {
     expect(other.resolved('power_levels')).toBe(demotion)
   })
 
+  test('levels under another state key are state like any other', () => {
+    const { resolved, room, levels } = forked()
+    const other = (branch: number, sender: UserId) =>
+      room.send(branch, { type: 'm.room.power_levels', state_key: 'x', sender, content: {} })
+    other(0, alice)
+    levels(0, alice, { [bob]: 60 })
+    const deeper = other(1, bob)
+    expect(resolved('power_levels', 'x')).toBe(deeper)
+  })
+
   test('members: a ban that is allowed after a join wins over it, and the other way round it stays', () => {
     const { resolved, member } = forked()
     member(0, carol, carol, 'leave')

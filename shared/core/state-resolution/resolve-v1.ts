@@ -8,8 +8,13 @@ import { authEventKeys } from '../auth-selection.ts'
 import type { EventStore, Work } from './event-store.ts'
 import { type Conflict, type StateMap, stateKey } from './state-sets.ts'
 
+const levelsKey = stateKey('m.room.power_levels', '')
 /** In this order: later ones depend on earlier ones. */
-const authTypes = ['m.room.power_levels', 'm.room.join_rules', 'm.room.member']
+const authPasses: readonly ((key: string) => boolean)[] = [
+  (key) => key === levelsKey,
+  (key) => key.startsWith('m.room.join_rules\0'),
+  (key) => key.startsWith('m.room.member\0'),
+]
 
 export function* resolveV1(store: EventStore, conflict: Conflict): Work<Map<string, EventId>> {
   const { agreed, conflicted } = conflict
@@ -19,10 +24,10 @@ export function* resolveV1(store: EventStore, conflict: Conflict): Work<Map<stri
 
   const resolved = new Map<string, EventId>()
   const left = new Map(conflicted)
-  for (const type of authTypes) {
+  for (const isOfPass of authPasses) {
     const pass = new Map<string, EventId>()
     for (const [key, ids] of left) {
-      if (!key.startsWith(`${type}\0`)) continue
+      if (!isOfPass(key)) continue
       left.delete(key)
       pass.set(key, lastAllowed(store, key, ids, agreed, resolved))
     }
