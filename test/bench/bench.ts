@@ -35,8 +35,10 @@ if (!options.source) {
   if (built.status !== 0) process.exit(built.status ?? 1)
 }
 const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith.js'
-const profiling = options.profile ? ['--cpu-prof', `--cpu-prof-dir=${options.profile}`] : []
-const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore', profiling)
+// As the README starts it.
+const nodeArguments = ['--max-semi-space-size=8', '--enable-source-maps']
+if (options.profile) nodeArguments.push('--cpu-prof', `--cpu-prof-dir=${options.profile}`)
+const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore', nodeArguments)
 const rows: Row[] = []
 try {
   rows.push(single('first start, empty database', bench.firstStartMs))
