@@ -27,6 +27,19 @@ const content = async (room_id: RoomId, type: string, state_key = ''): Promise<J
   return row && JSON.parse(row.content)
 }
 
+describe('client-server-api/#room-aliases', () => {
+  test('of many who want an alias at once one gets it, and the others hear why', async () => {
+    const room_id = await create()
+    const alias = '#wanted:hs1' as RoomAlias
+    const wishes = Array.from({ length: 10 }, () => main.commands.createAlias({ alias, room_id, user_id: alice }))
+    const outcomes = await Promise.allSettled(wishes)
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ status: 409 })
+    }
+  })
+})
+
 describe('client-server-api/#post_matrixclientv3createroom', () => {
   test.each(Array.from({ length: 12 }, (_, i) => String(i + 1)))('version %s', async (room_version) => {
     const room_id = await create({ room_version, name: 'A room' })
@@ -88,6 +101,13 @@ describe('client-server-api/#post_matrixclientv3createroom', () => {
     {
       why: 'state that its own power levels forbid',
       options: { room_version: '11', name: 'x', power_level_content_override: { events: { 'm.room.name': 101 } } },
+      errcode: 'M_INVALID_ROOM_STATE',
+    },
+    {
+      why: 'an invite among its state that cannot be sent',
+      options: {
+        initial_state: [{ type: 'm.room.member', state_key: '@dan:elsewhere', content: { membership: 'invite' } }],
+      },
       errcode: 'M_INVALID_ROOM_STATE',
     },
     {

@@ -5,9 +5,10 @@ import { serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
+import { createKeyedQueue } from '../../keyed-queue.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
 import { authStateOf, membershipOf, type Room, statePdu } from '../../rooms/room.ts'
-import { aliasTarget } from './alias-reads.ts'
+import { aliasTarget, isAliasTaken } from './alias-reads.ts'
 import { aliasInUse, aliasWrite, isUniqueViolation } from './create-room.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
@@ -24,24 +25,28 @@ export function aliasHandlers(
   deps: RoomCommandDeps,
 ): Pick<MainClient, 'createAlias' | 'deleteAlias' | 'setRoomPublished'> {
   const { sql, engine } = deps
+  const making = createKeyedQueue()
 
   return {
     async createAlias({ alias, room_id, user_id }) {
       if (serverNameOf(alias) !== deps.serverName) {
         throw new MatrixError('M_INVALID_PARAM', 'The alias belongs to another server')
       }
-      await engine
-        .run(room_id, 'createAlias', async ({ room, write }) => {
-          if (membershipOf(room, user_id) !== 'join') {
-            throw new MatrixError('M_FORBIDDEN', 'Only members of a room can give it an alias')
-          }
-          write(aliasWrite(alias, room.room_nid, user_id))
-        })
-        .catch((error: unknown) => {
-          throw isUniqueViolation(error, 'room_aliases_pkey')
-            ? new MatrixError('M_UNKNOWN', aliasInUse(alias).message, { status: 409 })
-            : error
-        })
+      const taken = () => new MatrixError('M_UNKNOWN', aliasInUse(alias).message, { status: 409 })
+      // One at a time: a write that fails holds up all that the room wants written after it.
+      await making.run(alias, () =>
+        engine
+          .run(room_id, 'createAlias', async ({ room, write }) => {
+            if (membershipOf(room, user_id) !== 'join') {
+              throw new MatrixError('M_FORBIDDEN', 'Only members of a room can give it an alias')
+            }
+            if (await isAliasTaken(sql, alias)) throw taken()
+            write(aliasWrite(alias, room.room_nid, user_id))
+          })
+          .catch((error: unknown) => {
+            throw isUniqueViolation(error, 'room_aliases_pkey') ? taken() : error
+          }),
+      )
       return {}
     },
 
