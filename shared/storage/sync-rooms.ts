@@ -157,8 +157,10 @@ export async function stateBefore(sql: ReadSql, requests: readonly StateRequest[
         )}::text[]) as w(room_nid, user_id)
     ), changed as materialized (
       select distinct on (e.room_nid, e.type, e.state_key) e.room_nid, e.type, e.state_key, e.replaces_nid
-      from q join events e on e.room_nid = q.room_nid and e.position >= q.before
-      where e.state_key is not null
+      -- Room by room on the index: estimated for all rooms at once, this would be a scan of every event there is.
+      from q cross join lateral (
+        select e.room_nid, e.type, e.state_key, e.replaces_nid, e.position from events e
+        where e.room_nid = q.room_nid and e.position >= q.before and e.state_key is not null offset 0) e
       order by e.room_nid, e.type, e.state_key, e.position
     ), now as (
       select c.* from q join current_state c on c.room_nid = q.room_nid and c.type < 'm.room.member' where q.rest = 1
@@ -178,7 +180,7 @@ export async function stateBefore(sql: ReadSql, requests: readonly StateRequest[
         then q.members = 1 or exists (select from w where w.room_nid = x.room_nid and w.user_id = x.state_key)
         else q.rest = 1 end
     )
-    select ${stateColumns(sql)} from chosen join events e using (event_nid)`
+    select ${stateColumns(sql)} from events e where e.event_nid = any(array(select event_nid from chosen))`
   return stateByRoom(rows)
 }
 
@@ -189,8 +191,10 @@ export async function stateBetween(sql: ReadSql, ranges: readonly RoomRange[]): 
     select distinct on (e.room_nid, e.type, e.state_key) ${stateColumns(sql)}
     from unnest(${numbers(sql, ranges, 'room_nid')}::bigint[], ${numbers(sql, ranges, 'after')}::bigint[],
       ${numbers(sql, ranges, 'upTo')}::bigint[]) as q(room_nid, after, up_to)
-    join events e on e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to
-    where e.state_key is not null
+    cross join lateral (
+      select * from events e
+      where e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to and e.state_key is not null
+      offset 0) e
     order by e.room_nid, e.type, e.state_key, e.position desc`
   return stateByRoom(rows)
 }
