@@ -20,6 +20,8 @@ export interface UserRoom {
   sender: UserId
   /** Where the user last came in; 0 if never. */
   joinedAt: number
+  /** Where the user last ceased to be joined; 0 if never. */
+  leftAt: number
   room: LiveRoom | undefined
 }
 
@@ -76,6 +78,7 @@ export class LiveUser {
     if (known && known.position >= row.position) return
     const membership = member.membership as Membership
     const cameIn = membership === 'join' && member.prev_membership !== 'join'
+    const wentOut = membership !== 'join' && member.prev_membership === 'join'
     this.rooms.set(row.room_nid, {
       room_nid: row.room_nid,
       room_id: row.room_id,
@@ -83,6 +86,7 @@ export class LiveUser {
       position: row.position,
       sender: row.sender,
       joinedAt: cameIn ? row.position : (known?.joinedAt ?? 0),
+      leftAt: wentOut ? row.position : (known?.leftAt ?? 0),
       room,
     })
     if (!room) this.unread.delete(row.room_nid)

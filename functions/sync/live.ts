@@ -133,7 +133,7 @@ export class Live {
       user.pushClass = pushClass
       for (const row of rooms) {
         user.changesFrom = Math.max(user.changesFrom, row.position)
-        const { room_nid, room_id, membership, position, sender, joined_at: joinedAt } = row
+        const { room_nid, room_id, membership, position, sender, joined_at: joinedAt, left_at: leftAt } = row
         const room =
           membership === 'join'
             ? this.room(
@@ -143,7 +143,7 @@ export class Live {
               )
             : undefined
         room?.users.add(user)
-        user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, joinedAt, room })
+        user.rooms.set(room_nid, { room_nid, room_id, membership, position, sender, joinedAt, leftAt, room })
       }
       for (const row of load.events) this.applyMember(user, row)
       for (const row of load.accountData) if (row.user_id === user_id) user.addAccountData(row)

@@ -171,8 +171,9 @@ async function planArchive(sql: ReadSql, user: LiveUser, plan: Plan, left: reado
 
 function placeLeft(plan: Plan, left: readonly UserRoom[], changes: readonly MembershipChange[]): Plan {
   for (const membership of left) {
-    const { position, joinedAt, room_nid } = membership
-    const part = { membership, room: undefined, upTo: position }
+    const { position, joinedAt, leftAt, room_nid } = membership
+    // What happened after the stay, up to a ban say, is not the user's to see.
+    const part = { membership, room: undefined, upTo: leftAt > joinedAt ? leftAt : position }
     const since = plan.since?.events
     if (since === undefined || position <= since) {
       const fresh = { ...part, after: 0, fullState: true, fresh: true, newly: false }
@@ -185,7 +186,8 @@ function placeLeft(plan: Plan, left: readonly UserRoom[], changes: readonly Memb
     } else if (joinedAt > since) {
       plan.leaves.push({ ...part, after: 0, fullState: true, fresh: true, newly: true, ownEventOnly: false })
     } else if (before !== 'leave' || membership.membership === 'ban') {
-      plan.leaves.push({ ...part, after: since, fullState: false, fresh: false, newly: false, ownEventOnly: true })
+      const own = { ...part, upTo: position, ownEventOnly: true }
+      plan.leaves.push({ ...own, after: since, fullState: false, fresh: false, newly: false })
     }
   }
   return plan

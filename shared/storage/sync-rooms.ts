@@ -19,6 +19,8 @@ export interface UserRoomRow {
   readonly sender: UserId
   /** Where the user last came in: the join event after a membership that was none; 0 if never. */
   readonly joined_at: number
+  /** Where the user last went, or was sent, out after having been joined; 0 if never. */
+  readonly left_at: number
   /** Last positions in the room, of rooms the user is joined to. */
   readonly last_event: number
   readonly last_receipt: number
@@ -28,19 +30,22 @@ export interface UserRoomRow {
 /** All rooms that the user has, or had, to do with. */
 export async function roomsOfUser(sql: ReadSql, user: UserId): Promise<UserRoomRow[]> {
   return sql<UserRoomRow[]>`
-    with joins as (
-      select room_nid, max(position) as position from membership_changes
-      where user_id = ${user} and membership = 'join' and prev_membership is distinct from 'join' group by room_nid
+    with stays as (
+      select room_nid, max(position) filter (where membership = 'join') as joined_at,
+        max(position) filter (where prev_membership = 'join') as left_at
+      from membership_changes
+      where user_id = ${user} and (membership = 'join') <> (prev_membership is not distinct from 'join')
+      group by room_nid
     )
     select m.room_nid, r.room_id, m.membership, m.position, m.event_nid, m.sender,
-      coalesce(j.position, 0) as joined_at,
+      coalesce(j.joined_at, 0) as joined_at, coalesce(j.left_at, 0) as left_at,
       case when m.membership = 'join' then coalesce((
         select e.position from events e where e.room_nid = m.room_nid and e.position is not null
         order by e.position desc limit 1), 0) else 0 end as last_event,
       case when m.membership = 'join' then coalesce((
         select c.position from receipts c where c.room_nid = m.room_nid order by c.position desc limit 1), 0)
         else 0 end as last_receipt, coalesce(s.joined_members, 0) as joined_members
-    from memberships m join rooms r using (room_nid) left join joins j using (room_nid)
+    from memberships m join rooms r using (room_nid) left join stays j using (room_nid)
     left join room_summaries s using (room_nid)
     where m.user_id = ${user}`
 }

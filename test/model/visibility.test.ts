@@ -18,6 +18,8 @@ interface Person {
   readonly access_token: string
   since: string | undefined
   forgotten: boolean
+  /** Every token that a sync has given, for who goes back in time. */
+  readonly tokens: string[]
 }
 interface Game {
   readonly random: Random
@@ -51,6 +53,7 @@ describe('client-server-api/#room-history-visibility', () => {
     const game = await newGame(seed)
     for (let step = 0; step < steps; step++) {
       await act(game)
+      await keepToken(game)
       if (game.random.next() < 0.3) await checkSync(game, game.random.pick(game.others))
       if (step === steps / 2) await checkAll(game)
     }
@@ -63,6 +66,7 @@ async function newGame(seed: number): Promise<Game> {
     ...(await server.register(`v${seed}${name}`)),
     since: undefined,
     forgotten: false,
+    tokens: [],
   })
   const owner = await person('owner')
   const others = await Promise.all(['a', 'b', 'c', 'd'].map(person))
@@ -156,7 +160,10 @@ const ids = (events: readonly { event_id: string }[]) => events.map((event) => e
 async function checkAll(game: Game): Promise<void> {
   const history = await historyOf(game)
   for (const person of game.others) await checkReads(game, person, history)
-  for (const person of game.others) await checkSync(game, person, true)
+  for (const person of game.others) {
+    await checkSync(game, person, true)
+    for (let i = 0; i < 4; i++) await checkSync(game, { ...person, since: game.random.pick(game.owner.tokens) })
+  }
   await ask(game, game.owner, 'GET', `${v3}/publicRooms`)
 }
 
@@ -253,14 +260,29 @@ function checkBundle(event: ModelEvent, shown: ReadonlySet<string>, who: string)
 interface SyncRoom {
   readonly timeline?: { readonly events: ModelEvent[] }
   readonly state?: { readonly events: ModelEvent[] }
+  readonly state_after?: { readonly events: ModelEvent[] }
   readonly ephemeral?: { readonly events: object[] }
 }
 
+async function keepToken({ owner }: Game): Promise<void> {
+  const { next_batch } = await http.json<{ next_batch: string }>(
+    'GET',
+    `${v3}/sync?filter=${nothing}`,
+    owner.access_token,
+  )
+  owner.tokens.push(next_batch)
+}
+const nothing = encode('{"room":{"rooms":[]}}')
+
 /** One sync; `initial` asks from the beginning, for rooms left as well. */
 async function checkSync(game: Game, person: Person, initial = false): Promise<void> {
-  const filter = encode(JSON.stringify({ room: { include_leave: true, timeline: { limit: initial ? 200 : 5 } } }))
+  const { random } = game
+  const timeline = { limit: initial ? 200 : random.pick([1, 5, 50]) }
+  const state = { lazy_load_members: random.next() < 0.5 }
+  const after = random.next() < 0.3 ? '&use_state_after=true' : ''
+  const filter = encode(JSON.stringify({ room: { include_leave: true, timeline, state } }))
   const from = !initial && person.since ? `&since=${person.since}` : ''
-  const { body } = await ask(game, person, 'GET', `${v3}/sync?timeout=0&filter=${filter}${from}`)
+  const { body } = await ask(game, person, 'GET', `${v3}/sync?timeout=0&filter=${filter}${from}${after}`)
   const answer = JSON.parse(body) as { next_batch: string; rooms?: Record<string, Record<string, SyncRoom>> }
   if (!initial) person.since = answer.next_batch
   const history = await historyOf(game)
@@ -281,7 +303,7 @@ async function checkSync(game: Game, person: Person, initial = false): Promise<v
     expect(room.ephemeral?.events ?? [], `${who}: who left is told of nobody's reading or typing`).toEqual([])
     const end = endOfStay(history, person.user_id)
     const before = new Set(ids(history.slice(0, end === undefined ? 0 : end + 1)))
-    for (const event of room.state?.events ?? []) {
+    for (const event of [...(room.state?.events ?? []), ...(room.state_after?.events ?? [])]) {
       expect(own(event) || before.has(event.event_id), `${who}: state after the stay: ${event.type}`).toBe(true)
     }
   }
