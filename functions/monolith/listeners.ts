@@ -25,6 +25,8 @@ const headersTimeoutMs = 30_000
 const requestTimeoutMs = 120_000
 /** Longer than a long poll: a connection on which nothing moves, such as one whose client does not read its answer. */
 const stillTimeoutMs = 180_000
+/** After a restart, all clients come back at once; the kernel may allow less. */
+const backlog = 4_096
 
 /** Rejects with a sentence for the operator when a port is taken or a file cannot be read. */
 export async function bindListeners(config: Config): Promise<Listeners> {
@@ -113,7 +115,7 @@ function listen(server: Server, listener: Listener): Promise<string> {
         ),
       )
     })
-    server.listen(listener.port, listener.bind, () => {
+    server.listen(listener.port, listener.bind, backlog, () => {
       resolve(`${scheme}://${host}:${(server.address() as AddressInfo).port}`)
     })
   })
