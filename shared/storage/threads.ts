@@ -30,7 +30,7 @@ export async function threadRoots(sql: ReadSql, room: RoomRef, question: Threads
         participant === undefined
           ? sql``
           : sql`and (e.sender = ${participant} or exists (
-              select from events c where c.thread_root = t.root_event_id and c.sender = ${participant}
+              select from events c where c.thread_root = t.root_event_id and c.room_nid = t.room_nid and c.sender = ${participant}
                 and c.rel_type = 'm.thread' and c.position is not null))`
       }
     order by t.latest_position desc limit ${limit}`
@@ -41,13 +41,14 @@ export async function threadRoots(sql: ReadSql, room: RoomRef, question: Threads
 /** Which of the threads `user` has written in; who started one is not looked at. */
 export async function threadsWrittenIn(
   sql: ReadSql,
+  room: RoomRef,
   roots: readonly string[],
   user: string,
 ): Promise<ReadonlySet<string>> {
   const rows = await sql<{ root: string }[]>`
     select root from unnest(${sql.array([...roots], 25)}::text[]) as t(root) where exists (
       select from events e where e.thread_root = t.root collate "C" and e.sender = ${user} and e.rel_type = 'm.thread'
-        and e.position is not null)`
+        and e.room_nid = ${room.room_nid} and e.position is not null)`
   return new Set(rows.map((row) => row.root))
 }
 

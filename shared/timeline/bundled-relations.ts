@@ -126,6 +126,7 @@ async function addThreads(
     recount.length > 0 ? countThreads(sql, room, recount, upTo, [...ignored]) : [],
     threadsWrittenIn(
       sql,
+      room,
       threads.map((thread) => thread.parent),
       viewer.user_id,
     ),

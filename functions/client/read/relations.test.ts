@@ -93,6 +93,19 @@ describe('client-server-api aggregations of child events', () => {
     expect(await relationsOf(alice, room, parent)).toBeUndefined()
   })
 
+  test('m.thread: what another room says of an event takes no thread from its own', async () => {
+    const room = await f.room(alice)
+    const root = await f.message(room, alice, 'root')
+    const elsewhere = await f.room(bob)
+    const squatter = await f.send(elsewhere, bob, 'm.room.message', { body: 'x', ...relates('m.thread', root) })
+    expect(await relationsOf(alice, room, root)).toBeUndefined()
+    const reply = await f.send(room, alice, 'm.room.message', { body: 'reply', ...relates('m.thread', root) })
+    const thread = { count: 1, latest_event: { event_id: reply } }
+    expect((await relationsOf(alice, room, root))['m.thread']).toMatchObject(thread)
+    await f.send(elsewhere, bob, 'm.room.redaction', {}, { redacts: squatter })
+    expect((await relationsOf(alice, room, root))['m.thread']).toMatchObject(thread)
+  })
+
   test('m.thread: count, newest reply with its own edit, and whether the reader took part', async () => {
     const room = await f.room(alice)
     await f.member(room, bob, 'join')

@@ -95,6 +95,7 @@ function lastByKey<T>(values: readonly T[], key: (value: T) => string | number):
   return byKey.values()
 }
 
+type ThreadRow = { root_event_id: string; room_nid: number; latest_nid: number; at: number; replies: number }
 type JsonRow = Record<string, string | number | boolean | undefined>
 
 /** What the merged rows of `commit_rest` are gathered in; a table without rows is left out of the document. */
@@ -118,15 +119,17 @@ class Rest {
 
 function addEvents(rest: Rest, events: readonly EventWrite[]): void {
   let at = 0
-  const threads = new Map<string, { room_nid: number; latest_nid: number; at: number; replies: number }>()
+  const threads = new Map<string, ThreadRow>()
   const state: EventWrite[] = []
   const members: { event: EventWrite; at: number }[] = []
   for (const event of events) {
     const { row } = event
     if (event.visible) at++
     if (event.visible && row.thread_root !== undefined && row.rel_type === 'm.thread') {
-      const replies = (threads.get(row.thread_root)?.replies ?? 0) + 1
-      threads.set(row.thread_root, { room_nid: row.room_nid, latest_nid: row.event_nid, at, replies })
+      const { thread_root: root_event_id, room_nid, event_nid: latest_nid } = row
+      const name = `${room_nid} ${root_event_id}`
+      const replies = (threads.get(name)?.replies ?? 0) + 1
+      threads.set(name, { root_event_id, room_nid, latest_nid, at, replies })
     }
     if (event.visible && row.deviations)
       for (const { user_id, class_id, push } of row.deviations)
@@ -136,7 +139,7 @@ function addEvents(rest: Rest, events: readonly EventWrite[]): void {
       if (row.member) members.push({ event, at })
     }
   }
-  for (const [root_event_id, thread] of threads) rest.add('threads', { root_event_id, ...thread })
+  for (const thread of threads.values()) rest.add('threads', thread)
   for (const { row } of lastByKey(state, ({ row }) => `${row.room_nid} ${row.type}\0${row.state_key}`))
     rest.add('current_state', {
       room_nid: row.room_nid,

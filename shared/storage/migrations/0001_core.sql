@@ -163,11 +163,12 @@ comment on table room_aliases is 'owner: functions/main/commands; retention: unt
 
 -- Threads, for GET /threads: one row a thread root.
 create table threads (
-  root_event_id text collate "C" primary key,
+  root_event_id text collate "C" not null,  -- as the replies name it: it may be of another room, or of none
   room_nid bigint not null,
   latest_nid bigint not null,
   latest_position bigint not null,
-  replies integer not null
+  replies integer not null,
+  primary key (root_event_id, room_nid)
 );
 create index threads_room on threads (room_nid, latest_position);
 comment on table threads is 'owner: functions/main/persist; retention: as its room';

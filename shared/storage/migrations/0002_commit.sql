@@ -90,7 +90,7 @@ begin
       select root_event_id, room_nid, latest_nid, events_base + at, replies
       from jsonb_to_recordset(rest->'threads')
         as x(root_event_id text, room_nid bigint, latest_nid bigint, at integer, replies integer)
-      on conflict (root_event_id) do update set latest_nid = excluded.latest_nid,
+      on conflict (root_event_id, room_nid) do update set latest_nid = excluded.latest_nid,
         latest_position = excluded.latest_position, replies = t.replies + excluded.replies;
   end if;
   if rest ? 'deviations' then
@@ -125,8 +125,9 @@ as $$
 #variable_conflict use_column
 declare
   thread text;
+  room bigint;
 begin
-  for thread in
+  for thread, room in
     with old as (
       select e.event_nid, e.thread_root, e.room_nid, e.position
       from jsonb_to_recordset(redactions) as x(event_nid bigint) join events e on e.event_nid = x.event_nid
@@ -139,15 +140,15 @@ begin
         as x(event_nid bigint, content text, envelope text, redacted_by_nid bigint)
       where e.event_nid = x.event_nid
     )
-    select distinct thread_root from old where thread_root is not null
+    select distinct thread_root, room_nid from old where thread_root is not null
   loop
     update threads t set replies = left_over.replies, latest_nid = left_over.latest_nid, latest_position = left_over.latest_position
       from (select count(*)::integer as replies, max(position) as latest_position,
               (array_agg(event_nid order by position desc))[1] as latest_nid
-            from events where thread_root = thread and position is not null and rel_type = 'm.thread') left_over
-      where t.root_event_id = thread and left_over.replies > 0;
-    delete from threads where root_event_id = thread and not exists (
-      select from events where thread_root = thread and position is not null and rel_type = 'm.thread');
+            from events where thread_root = thread and room_nid = room and position is not null and rel_type = 'm.thread') left_over
+      where t.root_event_id = thread and t.room_nid = room and left_over.replies > 0;
+    delete from threads where root_event_id = thread and room_nid = room and not exists (
+      select from events where thread_root = thread and room_nid = room and position is not null and rel_type = 'm.thread');
   end loop;
 end $$;
 
