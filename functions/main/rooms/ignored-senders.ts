@@ -31,17 +31,17 @@ export async function createIgnoredSenders(sql: MainSql, replication: Replicatio
   }
 
   // Heard before it is read: what changes meanwhile is newer than what the query finds.
-  const heard = new Set<UserId>()
+  let heard: Set<UserId> | undefined = new Set()
   const unsubscribe = replication.subscribe('account_data', ({ rows }) => {
     for (const row of rows) {
       if (row.type !== 'm.ignored_user_list' || row.room_nid !== 0) continue
-      heard.add(row.user_id)
+      heard?.add(row.user_id)
       set(row.user_id, ignoredUsers(row.content))
     }
   })
   for (const { user_id, content } of await ignoredUserLists(sql)) {
     if (!heard.has(user_id)) set(user_id, ignoredUsers(content))
   }
-  heard.clear()
+  heard = undefined
   return { ignoring: (sender) => ignoring.get(sender) ?? [], close: unsubscribe }
 }
