@@ -15,29 +15,59 @@ const silent: Logger = {
 export type Client = sdk.MatrixClient
 
 const waitMs = 20_000
+/** What the SDK works out after an event, such as a thread's summary, tells nobody when it is there. */
+const lookEveryMs = 50
 
-/** A client of this account that syncs; resolves when its first sync is done. */
-export async function startedClient(options: {
-  baseUrl: string
-  user_id: string
-  access_token: string
-  device_id: string
-}): Promise<Client> {
-  const client = sdk.createClient({
+/** A client that is stopped and started again goes on where it was, as one with a store on disk does. */
+class KeptStore extends sdk.MemoryStore {
+  override getSavedSyncToken(): Promise<string | null> {
+    return Promise.resolve(this.getSyncToken())
+  }
+}
+
+export interface Account {
+  readonly user_id: string
+  readonly access_token: string
+  readonly device_id: string
+}
+
+const startOptions: sdk.IStartClientOpts = {
+  initialSyncLimit: 20,
+  threadSupport: true,
+  lazyLoadMembers: true,
+  pollTimeout: 10_000,
+}
+
+/** A client of this account that does not sync yet. */
+export function quietClient(options: Account & { baseUrl: string; fetchFn?: typeof fetch }): Client {
+  return sdk.createClient({
     baseUrl: options.baseUrl,
+    ...(options.fetchFn ? { fetchFn: options.fetchFn } : {}),
     userId: options.user_id,
     accessToken: options.access_token,
     deviceId: options.device_id,
     disableVoip: true,
     logger: silent,
     timelineSupport: true,
+    store: new KeptStore(),
   })
-  await client.startClient({ initialSyncLimit: 20, threadSupport: true, lazyLoadMembers: true, pollTimeout: 10_000 })
-  await until(client, () => client.isInitialSyncComplete(), 'the first sync')
-  return client
 }
 
-/** Resolves when `condition` holds; it is looked at after every sync answer and every event. */
+/** Lets a client sync; resolves when its first sync is done. */
+export async function startSync(client: Client, options: sdk.IStartClientOpts = {}): Promise<void> {
+  const synced = new Promise<void>((resolve) => {
+    const listener = (state: sdk.SyncState) => {
+      if (state !== sdk.SyncState.Prepared && state !== sdk.SyncState.Syncing) return
+      client.removeListener(sdk.ClientEvent.Sync, listener)
+      resolve()
+    }
+    client.on(sdk.ClientEvent.Sync, listener)
+  })
+  await client.startClient({ ...startOptions, ...options })
+  await synced
+}
+
+/** Resolves when `condition` holds; it is looked at after every sync answer and event, and now and then. */
 export function until(client: Client, condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   return new Promise((resolve, reject) => {
     let done = false
@@ -51,6 +81,7 @@ export function until(client: Client, condition: () => boolean | Promise<boolean
       sdk.RoomEvent.MyMembership,
       sdk.RoomEvent.Tags,
       sdk.RoomEvent.Redaction,
+      sdk.RoomEvent.LocalEchoUpdated,
       sdk.RoomEvent.UnreadNotifications,
       sdk.RoomMemberEvent.Typing,
       sdk.RoomMemberEvent.Membership,
@@ -61,6 +92,7 @@ export function until(client: Client, condition: () => boolean | Promise<boolean
     const finish = (error?: Error) => {
       done = true
       clearTimeout(timer)
+      clearInterval(looking)
       for (const event of events) client.removeListener(event as never, look as never)
       if (error) reject(error)
       else resolve()
@@ -74,6 +106,7 @@ export function until(client: Client, condition: () => boolean | Promise<boolean
         }, finish)
     }
     const timer = setTimeout(() => finish(new Error(`waited ${waitMs} ms in vain for ${what}`)), waitMs)
+    const looking = setInterval(look, lookEveryMs)
     for (const event of events) client.on(event as never, look as never)
     look()
   })
