@@ -1,5 +1,6 @@
 /** `ganglion resolve-state`: state resolution on cases from standard input, one JSON object a line. Opens no database and
  *  no socket: for fuzzing, for reproducing a report, and for looking into a room that split. */
+
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
@@ -7,6 +8,7 @@ import * as v from 'valibot'
 import { type RoomRules, rulesOf } from '../../shared/core/room-versions.ts'
 import { resolveState as resolve } from '../../shared/core/state-resolution/resolve.ts'
 import { type StateMap, stateKey } from '../../shared/core/state-resolution/state-sets.ts'
+import { parseText } from '../../shared/matrix/engine-json.ts'
 import type { EventId, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../shared/matrix/json-value.ts'
 import type { Pdu } from '../../shared/matrix/pdu.ts'
@@ -70,7 +72,7 @@ const CasePdu = v.object({
 function answer(line: string): Answer {
   let id: unknown = null
   try {
-    const read: unknown = JSON.parse(line)
+    const read: unknown = parseText(line)
     if (!isJsonObject(read)) throw new Error('a case is a JSON object')
     id = read.id ?? null
     return { id, state: resolvedState(read) }

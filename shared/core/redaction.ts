@@ -1,6 +1,7 @@
 /** Redactions of stored events, and when they take effect. The algorithm itself is in shared/matrix/redaction.ts.
  *  https://spec.matrix.org/v1.19/rooms/v11/#handling-redactions */
 import { canonicalJsonFor } from '../matrix/canonical-json.ts'
+import { parseText } from '../matrix/engine-json.ts'
 import type { JsonObject } from '../matrix/json-value.ts'
 import { parseJsonLossless } from '../matrix/lossless-json.ts'
 import type { Pdu } from '../matrix/pdu.ts'
@@ -16,7 +17,7 @@ export function redactStored(
   rules: RoomRules,
   stored: { readonly type: string; readonly envelope: string; readonly content: string },
 ): { envelope: string; content: string } {
-  const parse = rules.strictCanonicalJson ? JSON.parse : parseJsonLossless
+  const parse = rules.strictCanonicalJson ? parseText : parseJsonLossless
   const content = parse(stored.content) as JsonObject
   const { content: _content, ...envelope } = redactPdu(rules, parse(stored.envelope) as JsonObject)
   return {

@@ -2,6 +2,7 @@
  *  `Pdu` that the core works on. https://spec.matrix.org/v1.19/rooms/v12/#event-format */
 import { hash } from 'node:crypto'
 import { CanonicalJsonError, canonicalJson, canonicalJsonFor, canonicalString } from './canonical-json.ts'
+import { parseText } from './engine-json.ts'
 import type { EventRules } from './event-rules.ts'
 import { referenceHashOf, sha256Base64 } from './hashes.ts'
 import type { EventId, RoomId, ServerName, UserId } from './ids.ts'
@@ -133,7 +134,7 @@ export function pduFromStored(
   envelope: string,
   content: string,
 ): Pdu {
-  return pduOf(rules, event_id, room_id, JSON.parse(envelope) as JsonObject, JSON.parse(content) as JsonObject)
+  return pduOf(rules, event_id, room_id, parseText(envelope) as JsonObject, parseText(content) as JsonObject)
 }
 
 /** JSON of the PDU as it goes to other servers. */

@@ -34,7 +34,7 @@ describe('appendices: canonical JSON, room versions 1 to 5', () => {
   })
 
   test('numbers beyond a double, and floats where canonical JSON is enforced, are refused', () => {
-    expect(() => canonicalJsonLoose(parseJsonLossless('[1e999]'))).toThrow(CanonicalJsonError)
+    expect(() => parseJsonLossless('[1e999]')).toThrow(expect.objectContaining({ errcode: 'M_BAD_JSON' }))
     expect(() => canonicalJson(parseJsonLossless('[1.0]'))).toThrow(CanonicalJsonError)
     expect(() => canonicalJson(parseJsonLossless('[9007199254740993]'))).toThrow(CanonicalJsonError)
   })

@@ -3,6 +3,7 @@
  *
  *  Such a number stays a raw piece of JSON, which `JSON.stringify` and so canonical JSON print as it is. Values with raw
  *  pieces are for hashing and storing alone: `parsePdu` gives the core plain ones. */
+import { hasEscapedKey, parseText, readText } from './engine-json.ts'
 import type { JsonValue } from './json-value.ts'
 import { parseJson } from './parse-json.ts'
 
@@ -27,16 +28,15 @@ declare global {
 export function parseJsonLossless(text: string): JsonValue {
   const plain = parseJson(text)
   if (!mayLoseNumber.test(text)) return plain
-  return JSON.parse(text, (_key, value, { source }) => {
-    if (typeof value !== 'number' || source === undefined) return value
-    const printed = printedNumber(value, source)
-    return printed === String(value) ? value : JSON.rawJSON(printed)
-  }) as JsonValue
+  if (hasEscapedKey(text)) return readText(text, numberOf)
+  return JSON.parse(text, (_key, value, { source }) =>
+    typeof value === 'number' && source !== undefined ? numberOf(source) : value,
+  ) as JsonValue
 }
 
 /** The same value with every raw piece as the nearest number. */
 export function withPlainNumbers(value: JsonValue): JsonValue {
-  return hasRawJson(value) ? (JSON.parse(JSON.stringify(value)) as JsonValue) : value
+  return hasRawJson(value) ? parseText(JSON.stringify(value)) : value
 }
 
 export function isRawJson(value: unknown): value is RawJson {
@@ -50,6 +50,12 @@ function hasRawJson(value: JsonValue): boolean {
   if (typeof value !== 'object' || value === null) return false
   if (isRawJson(value)) return true
   return Object.values(value).some(hasRawJson)
+}
+
+function numberOf(source: string): JsonValue {
+  const value = Number(source)
+  const printed = printedNumber(value, source)
+  return printed === String(value) ? value : (JSON.rawJSON(printed) as unknown as JsonValue)
 }
 
 function printedNumber(value: number, source: string): string {

@@ -1,5 +1,6 @@
 /** JSON as others send it. Of a key given twice the last value counts, as in nearly every parser, so all who read a text
  *  agree on what it says; what is stored or sent on is always written anew. */
+import { parseText } from './engine-json.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from './json-value.ts'
 import { limits } from './limits.ts'
 import { MatrixError } from './matrix-error.ts'
@@ -10,7 +11,7 @@ export function parseJson(text: string): JsonValue {
   if (nestsDeeperThan(text, limits.jsonDepth)) throw new MatrixError('M_BAD_JSON', 'JSON is nested too deeply')
   let value: JsonValue
   try {
-    value = JSON.parse(text) as JsonValue
+    value = parseText(text)
   } catch (error) {
     if (error instanceof SyntaxError) throw new MatrixError('M_NOT_JSON', 'Content is not JSON')
     throw error

@@ -1,8 +1,10 @@
 /** Takes effect of a redaction: the target's stored form, and what the room in memory holds of it.
  *  https://spec.matrix.org/v1.19/client-server-api/#redactions */
+
 import { actionLevel, powerLevelOf } from '../../../shared/core/power-levels.ts'
 import { redactContent } from '../../../shared/core/redaction.ts'
 import { canonicalJsonFor } from '../../../shared/matrix/canonical-json.ts'
+import { parseText } from '../../../shared/matrix/engine-json.ts'
 import type { EventId, UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { fromPgText, type MainSql } from '../../../shared/storage/sql.ts'
@@ -57,7 +59,7 @@ export function applyTo(
   target: Omit<RedactionTarget, 'redacted' | 'hidden' | 'sender'>,
   redacted_by_nid: number,
 ): { writes: Writes; summaryChanged: boolean; apply(): void } {
-  const kept = redactContent(room.rules, target.type, JSON.parse(target.content) as JsonObject)
+  const kept = redactContent(room.rules, target.type, parseText(target.content) as JsonObject)
   const content = canonicalJsonFor(room.rules, kept)
   const envelope = redactedEnvelope(room, target.envelope)
   const current = currentEntry(room, target)
@@ -97,7 +99,7 @@ function currentEntry(
   room: Room,
   target: { readonly event_id: EventId; readonly type: string; readonly envelope: string },
 ): { key: string; entry: StateEntry } | undefined {
-  const { state_key } = JSON.parse(target.envelope) as { state_key?: string }
+  const { state_key } = parseText(target.envelope) as { state_key?: string }
   if (state_key === undefined) return undefined
   const key = stateMapKey(target.type, state_key)
   const entry = room.state.get(key)
@@ -106,7 +108,7 @@ function currentEntry(
 
 /** `content` is stored apart; of the rest the room version's keys stay. */
 function redactedEnvelope(room: Room, envelope: string): string {
-  const wire = JSON.parse(envelope) as JsonObject
+  const wire = parseText(envelope) as JsonObject
   const kept: JsonObject = {}
   for (const key of Object.keys(wire)) if (room.rules.redaction.keys.has(key)) kept[key] = wire[key] ?? null
   return canonicalJsonFor(room.rules, kept)

@@ -1,6 +1,8 @@
 /** In room versions 1 and 2 an event names others together with their reference hashes.
  *  https://spec.matrix.org/v1.19/rooms/v1/#event-format */
+
 import { LRUCache } from 'lru-cache'
+import { parseText } from '../../../shared/matrix/engine-json.ts'
 import { wireFromParts } from '../../../shared/matrix/event-format.ts'
 import type { EventRules } from '../../../shared/matrix/event-rules.ts'
 import { referenceHash } from '../../../shared/matrix/hashes.ts'
@@ -26,7 +28,7 @@ export function createReferenceHashes(sql: MainSql): ReferenceHashes {
   const hashes = new LRUCache<EventId, string>({ max: kept })
   // Redaction takes nothing that the hash covers, so the stored form gives the same as the event once sent.
   const remember = (rules: EventRules, { event_id, envelope, content }: StoredTexts) => {
-    hashes.set(event_id, referenceHash(rules, JSON.parse(wireFromParts(envelope, content)) as JsonObject))
+    hashes.set(event_id, referenceHash(rules, parseText(wireFromParts(envelope, content)) as JsonObject))
   }
   return {
     remember,
