@@ -63,7 +63,13 @@ describe.each(versions)('rooms/v$version redactions', (rules) => {
     const expected = since(11) ? { third_party_invite: { signed: { token: 't' } } } : {}
     expect(redactContent(rules, 'm.room.member', content)).toEqual({ membership: 'invite', ...expected })
     const unsigned = { membership: 'invite', third_party_invite: { display_name: 'x' } }
-    expect(redactContent(rules, 'm.room.member', unsigned)).toEqual({ membership: 'invite' })
+    expect(redactContent(rules, 'm.room.member', unsigned)).toEqual({
+      membership: 'invite',
+      ...(since(11) ? { third_party_invite: {} } : {}),
+    })
+    for (const third_party_invite of [null, 'x', []]) {
+      expect(redactContent(rules, 'm.room.member', { third_party_invite })).toEqual({})
+    }
   })
 
   test('redacting twice is redacting once', () => {

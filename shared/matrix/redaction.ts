@@ -24,7 +24,10 @@ export function redactContent(rules: Rules, type: string, content: JsonObject): 
   for (const key of Object.keys(content)) if (keys.includes(key)) kept[key] = content[key]!
   if (type === 'm.room.member' && rules.redaction.keepsThirdPartyInviteSigned) {
     const invite = content.third_party_invite
-    if (isJsonObject(invite) && Object.hasOwn(invite, 'signed')) kept.third_party_invite = { signed: invite.signed! }
+    // An object without `signed` stays as an empty one: event ids depend on it, and deployed servers agree on it.
+    if (isJsonObject(invite)) {
+      kept.third_party_invite = Object.hasOwn(invite, 'signed') ? { signed: invite.signed! } : {}
+    }
   }
   return kept
 }
