@@ -91,7 +91,7 @@ function* authGraph(store: EventStore, from: readonly EventId[]): Work<AuthGraph
   while (edges.length < ids.length) {
     const frontier = ids.slice(edges.length)
     yield* store.need(frontier)
-    for (const id of frontier) edges.push(store.get(id).auth_events.map(place))
+    for (const id of frontier) edges.push(store.authEventIds(store.get(id)).map(place))
   }
   return { ids, indexOf, edges, order: topologicalOrder(edges) }
 }

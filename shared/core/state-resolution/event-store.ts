@@ -51,6 +51,13 @@ export class EventStore {
     yield* this.need(wanted)
   }
 
+  /** What the event rests on. Where the version leaves the create event out of `auth_events`, deployed servers follow the
+   *  auth chain to it all the same, which shows where a state set lacks it. */
+  authEventIds(pdu: Pdu): readonly EventId[] {
+    if (!this.rules.roomIdIsCreateHash || pdu.type === 'm.room.create') return pdu.auth_events
+    return [...pdu.auth_events, createEventId(pdu.room_id)]
+  }
+
   /** The first event of that key among the auth events of `pdu`. Where the version leaves the create event out of them,
    *  it is the one that the room id names. */
   authEvent(pdu: Pdu, type: string, state_key: string): Pdu | undefined {

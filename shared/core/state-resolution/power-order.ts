@@ -26,7 +26,7 @@ export function* powerOrder(store: EventStore, full: ReadonlySet<EventId>): Work
   const chosen = new Set<EventId>()
   for (const id of full) if (isPowerEvent(store.get(id))) chosen.add(id)
   // A set grows while it is walked.
-  for (const id of chosen) for (const auth of store.get(id).auth_events) if (full.has(auth)) chosen.add(auth)
+  for (const id of chosen) for (const auth of store.authEventIds(store.get(id))) if (full.has(auth)) chosen.add(auth)
   yield* store.needAuthEventsOf(chosen)
   yield* store.needCreateOf(chosen)
 
@@ -35,7 +35,7 @@ export function* powerOrder(store: EventStore, full: ReadonlySet<EventId>): Work
   const heap = new Heap<Candidate>(isBefore)
   for (const id of chosen) {
     const pdu = store.get(id)
-    const within = new Set(pdu.auth_events.filter((auth) => chosen.has(auth)))
+    const within = new Set(store.authEventIds(pdu).filter((auth) => chosen.has(auth)))
     waitsFor.set(id, within.size)
     for (const auth of within) {
       const known = referrers.get(auth)

@@ -187,6 +187,20 @@ describe('rooms/v2 state resolution: what it is for', () => {
     expect(outcome('12')).toBe('later')
   })
 
+  test('v12: the create event is in every auth chain, also of a state set that lacks it', () => {
+    const { room, resolved, set } = setUp('12')
+    const topic = set(0, alice, 'topic', { topic: 'x' }, 1) as EventId
+    const key = stateKey('m.room.topic', '')
+    room.branches[0] = new Map([[key, topic]])
+    room.branches[1] = new Map()
+    const withoutCreate = resolved()
+    expect(withoutCreate.get(key)).toBe(topic)
+    expect(withoutCreate.get(stateKey('m.room.create', ''))).toBe('$create')
+
+    room.branches[1] = new Map([[stateKey('m.room.create', ''), '$create' as EventId]])
+    expect(resolved().has(stateKey('m.room.power_levels', ''))).toBe(true)
+  })
+
   test('an event that nobody has is named', () => {
     const { room, resolved, set } = setUp()
     const id = set(0, alice, 'topic', { topic: 'x' }, 1) as EventId
