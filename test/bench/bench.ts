@@ -36,7 +36,7 @@ if (!options.source) {
 }
 const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith.js'
 // As the README starts it.
-const nodeArguments = ['--max-semi-space-size=8', '--enable-source-maps']
+const nodeArguments = ['--max-semi-space-size=8']
 if (options.profile) nodeArguments.push('--cpu-prof', `--cpu-prof-dir=${options.profile}`)
 const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore', nodeArguments)
 const rows: Row[] = []

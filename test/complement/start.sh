@@ -27,4 +27,4 @@ rooms: {default_version: "11"}
 rate_limits: {enabled: false}
 log: {level: info, format: pretty}
 YAML
-exec "$node" --max-semi-space-size=8 --enable-source-maps "$made/dist/monolith.js" --config-path homeserver.yaml
+exec "$node" --max-semi-space-size=8 "$made/dist/monolith.js" --config-path homeserver.yaml
