@@ -74,3 +74,14 @@ describe('appendices: glob-style matching', () => {
     expect(performance.now() - started).toBeLessThan(2_000)
   })
 })
+
+test('a pattern that is made to be slow gives up', () => {
+  const text = 'a'.repeat(60_000)
+  const slow = ['a?'.repeat(500), `*${'a?'.repeat(500)}b*`, `${'?'.repeat(1000)}b`, `*${'a'.repeat(500)}?b`]
+  const globs = slow.map((pattern) => compileGlob(pattern))
+  const began = performance.now()
+  for (const glob of globs) for (let i = 0; i < 10; i++) glob.matchesWords(`${text}c`)
+  for (const glob of globs) for (let i = 0; i < 10; i++) glob.matches(`${text}c`)
+  // Without the bound it is a minute.
+  expect(performance.now() - began).toBeLessThan(5_000)
+})

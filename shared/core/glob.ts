@@ -1,5 +1,5 @@
-/** Glob patterns: `*` is any run of characters, `?` any one. No regular expressions, so no pattern is slow: the time is
- *  at most proportional to the text's length times the pattern's.
+/** Glob patterns: `*` is any run of characters, `?` any one. No regular expressions, and a bound on the work, so
+ *  no pattern is slow: one that nearly matches at too many places of a text does not match it.
  *  https://spec.matrix.org/v1.19/appendices/#glob-style-matching */
 
 export interface Glob {
@@ -21,6 +21,7 @@ export function compileGlob(pattern: string): Glob {
   }
   return {
     matches(text) {
+      compared = 0
       const start = matchAt(text, first, 0)
       if (start < 0) return false
       if (single) return start === text.length
@@ -28,6 +29,7 @@ export function compileGlob(pattern: string): Glob {
       return from >= 0 && endOf(text, last, from, (end) => end === text.length) >= 0
     },
     matchesWords(text) {
+      compared = 0
       if (single) return startsOf(text, first, (end) => atBoundary(text, end))
       // The earliest place for each part leaves the most room for the next.
       const start = first === '' ? 0 : earliestWord(text, first)
@@ -58,10 +60,15 @@ export function isWord(c: number): boolean {
   return (c >= 97 && c <= 122) || (c >= 48 && c <= 57) || (c >= 65 && c <= 90) || c === 95
 }
 
+/** Characters that the match under way has compared, and how many it may: a few for each of the text. */
+let compared = 0
+const mayCompare = (text: string) => 1_000 + 4 * text.length
+
 /** Where `segment` (literals and `?`) ends if it matches at `at`; -1 if it does not. */
 function matchAt(text: string, segment: string, at: number): number {
   let place = at
   for (let i = 0; i < segment.length; i++) {
+    compared++
     if (place >= text.length) return -1
     const wanted = segment.charCodeAt(i)
     if (wanted === 63) place += (text.codePointAt(place) ?? 0) > 0xffff ? 2 : 1
@@ -88,7 +95,8 @@ function afterAll(text: string, segments: readonly string[], from: number): numb
 }
 
 function endOf(text: string, segment: string, from: number, accept: (end: number) => boolean): number {
-  for (let at = from; at <= text.length; at++) {
+  const max = mayCompare(text)
+  for (let at = from; at <= text.length && compared < max; at++) {
     const end = matchAt(text, segment, at)
     if (end >= 0 && accept(end)) return end
   }
@@ -96,7 +104,8 @@ function endOf(text: string, segment: string, from: number, accept: (end: number
 }
 
 function earliestWord(text: string, segment: string): number {
-  for (let at = 0; at <= text.length; at++) {
+  const max = mayCompare(text)
+  for (let at = 0; at <= text.length && compared < max; at++) {
     if (!atBoundary(text, at)) continue
     const end = matchAt(text, segment, at)
     if (end >= 0) return end
@@ -105,7 +114,8 @@ function earliestWord(text: string, segment: string): number {
 }
 
 function startsOf(text: string, segment: string, accept: (end: number) => boolean): boolean {
-  for (let at = 0; at <= text.length; at++) {
+  const max = mayCompare(text)
+  for (let at = 0; at <= text.length && compared < max; at++) {
     if (!atBoundary(text, at)) continue
     const end = matchAt(text, segment, at)
     if (end >= 0 && accept(end)) return true
