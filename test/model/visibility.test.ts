@@ -118,7 +118,7 @@ async function act(game: Game): Promise<void> {
     const history_visibility = random.pick(['joined', 'invited', 'shared', 'world_readable'])
     await ask(game, owner, 'PUT', `${room}/state/m.room.history_visibility/`, { history_visibility })
   } else if (dice < 0.6) {
-    const text = `secret-topic-${game.count++}-`
+    const text = `secret-topic-${game.count++}-${game.owner.user_id}`
     await remember(game, text, ask(game, writer, 'PUT', `${room}/state/m.room.topic/`, { topic: text }))
   } else if (dice < 0.68 && game.texts.size > 0) {
     const event_id = random.pick([...game.texts.keys()])
@@ -129,7 +129,7 @@ async function act(game: Game): Promise<void> {
       game.texts.delete(event_id)
     }
   } else {
-    const text = `secret-message-${game.count++}-`
+    const text = `secret-message-${game.count++}-${game.owner.user_id}`
     const relation = random.next() < 0.5 && game.texts.size > 0 ? relationTo(game, text) : {}
     const content = { msgtype: 'm.text', body: text, ...relation }
     await remember(game, text, ask(game, writer, 'PUT', `${room}/send/m.room.message/m${game.count++}`, content))
