@@ -58,6 +58,8 @@ export class LiveUser {
   recentPrivateReceipts: ReceiptRow[] = []
   ignored: ReadonlySet<string> = new Set()
   pushClass = 0
+  /** Set while the class is read anew: the rules have changed. */
+  pushClassRead: Promise<void> | undefined
   readonly unread = new Map<number, RoomUnread>()
   /** How many of the user's own receipts were heard of. */
   ownReceipts = 0

@@ -131,6 +131,7 @@ export class Live {
       user.privateReceiptsFrom = Math.max(before.receipts, data.private_receipts)
       user.ignored = data.ignored === null ? new Set() : ignoredUsers(data.ignored)
       user.pushClass = pushClass
+      if (this.replication.positions().invalidations !== before.invalidations) this.readPushClass(user)
       for (const row of rooms) {
         user.changesFrom = Math.max(user.changesFrom, row.position)
         const { room_nid, room_id, membership, position, sender, joined_at: joinedAt, left_at: leftAt } = row
@@ -375,14 +376,25 @@ export class Live {
     } else if (row.cache === 'push_rules') {
       const user = this.users.get(row.key as UserId)
       if (!user) return
-      pushClassOf(this.sql, user.user_id).then(
-        (pushClass) => {
-          if (pushClass !== user.pushClass) user.unread.clear()
-          user.pushClass = pushClass
-        },
-        () => this.forgetUser(user),
-      )
+      this.readPushClass(user)
     }
+  }
+
+  private readPushClass(user: LiveUser): void {
+    const reading = pushClassOf(this.sql, user.user_id).then(
+      (pushClass) => {
+        // Changed once more meanwhile: what is read for that change holds.
+        if (user.pushClassRead !== reading) return
+        user.pushClassRead = undefined
+        if (pushClass !== user.pushClass) user.unread.clear()
+        user.pushClass = pushClass
+      },
+      () => {
+        if (user.pushClassRead === reading) user.pushClassRead = undefined
+        this.forgetUser(user)
+      },
+    )
+    user.pushClassRead = reading
   }
 
   /** Where state was resolved anew, memberships may have changed without an event: those users are read anew. */

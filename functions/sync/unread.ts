@@ -23,6 +23,8 @@ export interface RoomUnread {
 
 /** Makes the counts of these joined rooms right up to now; one query for those that the caches cannot tell. */
 export function refreshUnread(sql: ReadSql, user: LiveUser, rooms: readonly CountedRoom[], upTo: number): Soon<void> {
+  // Events that follow a change of the rules are not counted by the old ones.
+  if (user.pushClassRead) return user.pushClassRead.then(() => refreshUnread(sql, user, rooms, upTo))
   const missing = rooms.filter(({ room }) => !advance(user, room))
   return missing.length === 0 ? undefined : readUnread(sql, user, missing, upTo)
 }
@@ -34,18 +36,20 @@ interface CountedRoom {
 
 async function readUnread(sql: ReadSql, user: LiveUser, missing: readonly CountedRoom[], upTo: number): Promise<void> {
   const receiptsSeen = user.ownReceipts
+  const classSeen = user.pushClass
   const epochs = missing.map(({ room }) => room.unreadEpoch)
   const rows = await unreadCounts(
     sql,
-    { user_id: user.user_id, class_id: user.pushClass },
+    { user_id: user.user_id, class_id: classSeen },
     missing.map(({ membership, room }) => ({ room_nid: room.room_nid, joinedAt: membership.joinedAt })),
     upTo,
   )
+  const holds = receiptsSeen === user.ownReceipts && classSeen === user.pushClass && !user.pushClassRead
   for (const [i, { room }] of missing.entries()) {
     user.unread.set(room.room_nid, {
       countedTo: upTo,
-      // A receipt that came meanwhile may not be in the answer: then the next to ask reads again.
-      epoch: receiptsSeen === user.ownReceipts ? (epochs[i] ?? 0) : -1,
+      // A receipt or rule that came meanwhile may not be in the answer: then the next to ask reads again.
+      epoch: holds ? (epochs[i] ?? 0) : -1,
       main: { notifications: 0, highlights: 0 },
       threads: new Map(),
     })
