@@ -144,7 +144,7 @@ describe('client-server-api/#account-registration and #login', () => {
 
   test('logout of all devices ends every session', async () => {
     const alice = await server.person('alice')
-    const second = await server.secondDevice(alice)
+    const second = await server.secondDevice(alice, { pollTimeout: 500 })
     const told = new Promise<sdk.MatrixError>((resolve) => second.on(sdk.HttpApiEvent.SessionLoggedOut, resolve))
     await alice.http.authedRequest(sdk.Method.Post, '/logout/all', undefined, {})
     expect((await told).data.soft_logout ?? false).toBe(false)

@@ -12,7 +12,7 @@ export interface SdkServer {
   /** A new account with a client that syncs. */
   person(name: string, options?: sdk.IStartClientOpts): Promise<Person>
   /** One more device of a person. */
-  secondDevice(of: Person): Promise<Person>
+  secondDevice(of: Person, options?: sdk.IStartClientOpts): Promise<Person>
   /** A client without an account. */
   stranger(): Client
   /** A client that is stopped after the test. */
@@ -60,9 +60,9 @@ export function sdkServer(config?: ServerProcessOptions['config']): SdkServer {
     async person(name, options) {
       return await started(await running().register(`${name}${names++}`), options)
     },
-    async secondDevice(of) {
+    async secondDevice(of, options) {
       const login = await sdk.createClient({ baseUrl: running().baseUrl }).loginWithPassword(id(of), of.password)
-      return await started({ ...login, password: of.password })
+      return await started({ ...login, password: of.password }, options)
     },
     stranger: () => sdk.createClient({ baseUrl: running().baseUrl }),
     keep,
