@@ -35,21 +35,19 @@ function postmaster(): number {
   return Number(readFileSync(file, 'utf8').split('\n')[0])
 }
 
-/** Sends until something fails; returns what was acknowledged. */
-async function sendUntilFailure(name: string): Promise<string[]> {
+/** Sends until something fails, and adds what was acknowledged to `sent`. */
+async function sendUntilFailure(name: string, sent: string[], until = () => false): Promise<void> {
   const http = new HttpClient('127.0.0.1', server.port)
-  const sent: string[] = []
   const lane = async (lane: number) => {
     for (let i = 0; ; i++) {
       const target = `${room}/send/m.room.message/${encode(`${name} ${lane} ${i}`)}`
       const answer = await http.request('PUT', target, token, { body: 'x' })
-      if (answer.status !== 200) return
+      if (answer.status !== 200 || until()) return
       sent.push((JSON.parse(answer.body) as { event_id: string }).event_id)
     }
   }
   await Promise.allSettled([0, 1, 2, 3].map(lane))
   http.close()
-  return sent
 }
 
 async function expectStored(eventIds: readonly string[]): Promise<void> {
@@ -58,14 +56,15 @@ async function expectStored(eventIds: readonly string[]): Promise<void> {
   http.close()
 }
 
-test(`${kills} kills of the server: the next start takes the database over`, async () => {
+test(`${kills} kills of the server: the next start takes the database over`, { timeout: 240_000 }, async () => {
   for (let kill = 0; kill < kills; kill++) {
-    const sending = sendUntilFailure(`kill ${kill}`)
-    await sleep(100 + 40 * kill)
+    const sent: string[] = []
+    const sending = sendUntilFailure(`kill ${kill}`, sent)
+    await expect.poll(() => sent.length, { timeout: 10_000 }).toBeGreaterThan(0)
+    await sleep(40 * kill)
     const before = postmaster()
     await server.kill()
-    const sent = await sending
-    expect(sent.length).toBeGreaterThan(0)
+    await sending
     // Every other time the database dies as well, and its children with it or after it.
     if (kill % 2 === 1) process.kill(before, 'SIGKILL')
     await server.start()
@@ -77,12 +76,19 @@ test(`${kills} kills of the server: the next start takes the database over`, asy
 test('a database that is killed is started again, by the same server', async () => {
   const { pid } = server
   for (let kill = 0; kill < 2; kill++) {
-    const sending = sendUntilFailure(`database ${kill}`)
-    await sleep(200)
-    process.kill(postmaster(), 'SIGKILL')
-    const ready = async () => (await fetch(`${server.baseUrl}/ready`)).status
-    await expect.poll(ready, { timeout: 15_000 }).toBe(200)
-    const sent = await Promise.race([sending, sleep(100, [])])
+    const sent: string[] = []
+    let ready = 0
+    const sending = sendUntilFailure(`database ${kill}`, sent, () => ready === 200)
+    await expect.poll(() => sent.length, { timeout: 10_000 }).toBeGreaterThan(0)
+    const before = postmaster()
+    process.kill(before, 'SIGKILL')
+    await expect.poll(postmaster, { timeout: 30_000 }).not.toBe(before)
+    const ask = async () => {
+      ready = (await fetch(`${server.baseUrl}/ready`)).status
+      return ready
+    }
+    await expect.poll(ask, { timeout: 30_000 }).toBe(200)
+    await sending
     await expectStored(sent)
     const more = new HttpClient('127.0.0.1', server.port)
     await more.json('PUT', `${room}/send/m.room.message/after%20${kill}`, token, { body: 'x' })
