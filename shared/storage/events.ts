@@ -3,6 +3,7 @@ import type { EventId, RoomId } from '../matrix/ids.ts'
 import type { StreamPosition } from '../streams/define.ts'
 import { eventBody } from '../timeline/client-json.ts'
 import type { TimelineEvent } from '../timeline/timeline-event.ts'
+import { packedPage, unpackEvent } from './packed-events.ts'
 import { fromPgText, pgText, type ReadSql } from './sql.ts'
 
 /** A room as tables and as clients name it. */
@@ -76,9 +77,32 @@ export async function timelineBetween(
   limit: number,
   direction: Direction,
 ): Promise<TimelineEvent[]> {
-  const rows = await sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
-    where ${withinRange(sql, room, range)} ${inOrder(sql, direction)} limit ${limit}`
+  const rows = await storedBetween(sql, room, range, limit, direction)
   return timelineEvents(sql, rows, room)
+}
+
+async function storedBetween(
+  sql: ReadSql,
+  room: RoomRef,
+  range: TimelineRange,
+  limit: number,
+  direction: Direction,
+): Promise<StoredEvent[]> {
+  const page = packedPage(limit, direction)
+  const packed = await sql.unsafe<{ event: string }[]>(page, [room.room_nid, range.after, range.upTo], {
+    prepare: true,
+  })
+  const rows: StoredEvent[] = []
+  for (const { event } of packed) {
+    if (rows.length === limit) break
+    const row = unpackEvent(event)
+    if (!row) {
+      return sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
+        where ${withinRange(sql, room, range)} ${inOrder(sql, direction)} limit ${limit}`
+    }
+    rows.push(row)
+  }
+  return rows
 }
 
 /** The part of an event filter that the database can check. */
