@@ -11,9 +11,10 @@ import { pause, type Row, type Scenario } from './scenario.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { rooms } from './scenarios/rooms.ts'
 import { sends } from './scenarios/send.ts'
+import { storage } from './scenarios/storage.ts'
 import { syncs } from './scenarios/sync.ts'
 
-const scenarios: Record<string, Scenario> = { sends, delivery, syncs, rooms }
+const scenarios: Record<string, Scenario> = { sends, delivery, syncs, rooms, storage }
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

@@ -18,6 +18,7 @@ export interface Bench {
   readonly sql: ReadSql
   readonly accountant: Accountant
   readonly serverPid: number
+  readonly databaseUrl: string
   /** Milliseconds from exec to the first answer. */
   readonly firstStartMs: number
   register(name: string): Promise<User>
@@ -59,6 +60,7 @@ export async function startBench(
     http,
     sql,
     firstStartMs,
+    databaseUrl: postgres.url,
     get serverPid() {
       return server.pid
     },

@@ -13,9 +13,14 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
-/** `create` is appended to `create database`, such as `template template0 locale 'C.UTF-8'`. */
-export async function testDatabase({ create = '' }: { readonly create?: string } = {}): Promise<TestDatabase> {
-  const server = process.env.GANGLION_TEST_DATABASE_URL
+/** `create` is appended to `create database`, such as `template template0 locale 'C.UTF-8'`; `server` is another server. */
+export async function testDatabase({
+  create = '',
+  server = process.env.GANGLION_TEST_DATABASE_URL,
+}: {
+  readonly create?: string
+  readonly server?: string
+} = {}): Promise<TestDatabase> {
   if (!server) throw new Error('GANGLION_TEST_DATABASE_URL is not set: run the tests with `npm test`')
   const name = `ganglion_test_${randomBytes(6).toString('hex')}`
   const admin = connectForWriting({ url: server, connections: 1, applicationName: 'ganglion-test' })
