@@ -258,7 +258,7 @@ export function createCommitter(options: CommitterOptions): Committer {
         // What waits for a connection stays in the queue, where it can be told that it waits in vain.
         await connect()
         // Two turns of the event loop, so that what has arrived by now shares the batch. With ten senders at a time that
-        // halves the commits, and takes 35 % of Postgres's CPU time and 12 % of ours; a lone sender waits some 20 µs.
+        // saves a quarter of the commits, 28 % of Postgres's CPU time and 15 % of ours; a lone sender notices nothing.
         await turn()
         await turn()
         if (queue.length > 0) await flush(nextBatch())
