@@ -1,8 +1,8 @@
 /** Against a real PostgreSQL, behind a gate that can be frozen. */
-import { connect, createServer, type Server, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type TestDatabase, testDatabase } from '../../test/support/database.ts'
+import { type Gate, openGate } from '../../test/support/gate.ts'
 import { isDatabaseAway } from './database-away.ts'
 import { connectForReading } from './sql.ts'
 
@@ -10,36 +10,12 @@ let database: TestDatabase
 let gate: Gate
 beforeAll(async () => {
   database = await testDatabase()
-  gate = await openGate(new URL(database.url))
+  gate = await openGate(database.url)
 })
 afterAll(async () => {
-  gate?.server.close()
+  gate?.close()
   await database?.drop()
 })
-
-interface Gate {
-  readonly url: string
-  readonly server: Server
-  frozen: boolean
-}
-
-/** While frozen, it takes connections and bytes and passes nothing on. */
-async function openGate(target: URL): Promise<Gate> {
-  const server = createServer((client: Socket) => {
-    const upstream = connect(Number(target.port || 5432), target.hostname)
-    const pass = (to: Socket) => (bytes: Buffer) => {
-      if (!gate.frozen) to.write(bytes)
-    }
-    client.on('data', pass(upstream)).on('close', () => upstream.destroy())
-    upstream.on('data', pass(client)).on('close', () => client.destroy())
-    for (const socket of [client, upstream]) socket.on('error', () => socket.destroy())
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const url = new URL(target)
-  url.hostname = '127.0.0.1'
-  url.port = String((server.address() as { port: number }).port)
-  return { url: url.href, server, frozen: false }
-}
 
 test('connections that are ended under load leave no query open, and none of them is spoilt', async () => {
   const victim = connectForReading({ url: database.url, connections: 4, applicationName: 'pool-test-victim' })

@@ -17,5 +17,6 @@ if [ ! -x "$tests/csapi.test" ]; then
 fi
 expected=()
 if [ $# -eq 0 ]; then expected=(--expected "$here/passing.tsv" --retry 1); fi
-exec "$runner" --launcher "$here/start.sh" --tests "$tests" --packages csapi \
+# Servers see none of the machine's /tmp but what is bound.
+exec "$runner" --launcher "$here/start.sh" --tests "$tests" --packages csapi --bind "$(cd "$here/../.." && pwd)" \
   --results "${COMPLEMENT_RESULTS:-$here/../../node_modules/.cache/complement-results}" "${expected[@]}" "$@"

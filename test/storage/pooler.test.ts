@@ -7,6 +7,7 @@ import path from 'node:path'
 import { expect, test } from 'vitest'
 import { connectForReading } from '../../shared/storage/sql.ts'
 import { testDatabase } from '../support/database.ts'
+import { openGate } from '../support/gate.ts'
 import { HttpClient } from '../support/http-client.ts'
 import { freePort, serverProcess } from '../support/server-process.ts'
 
@@ -20,17 +21,18 @@ interface Pooler {
   close(): Promise<void>
 }
 
-async function startPooler(target: URL): Promise<Pooler> {
+async function startPooler(databaseUrl: string): Promise<Pooler> {
+  const gate = await openGate(databaseUrl)
+  const target = new URL(gate.url)
   const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-pooler-'))
   chmodSync(folder, 0o755)
   const port = await freePort()
   const file = path.join(folder, 'pgbouncer.ini')
-  const host = target.searchParams.get('host') ?? target.hostname
   const password = target.password ? ` password=${target.password}` : ''
   writeFileSync(
     file,
     `[databases]
-* = host=${host} port=${target.port || 5432} user=${target.username}${password}
+* = host=${target.hostname} port=${target.port} user=${target.username}${password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = ${port}
@@ -51,8 +53,6 @@ max_client_conn = 200
     })
   await expect.poll(reachable, { timeout: 5_000 }).toBe(true)
   const url = new URL(target)
-  url.searchParams.delete('host')
-  url.hostname = '127.0.0.1'
   url.port = String(port)
   return {
     url: url.href,
@@ -60,6 +60,7 @@ max_client_conn = 200
       const ended = new Promise((resolve) => child.once('exit', resolve))
       child.kill('SIGINT')
       await ended
+      gate.close()
       rmSync(folder, { recursive: true, force: true })
     },
   }
@@ -67,7 +68,7 @@ max_client_conn = 200
 
 test.runIf(version)('the server works through a pooler in transaction mode', async () => {
   const database = await testDatabase()
-  const pooler = await startPooler(new URL(database.url))
+  const pooler = await startPooler(database.url)
   try {
     const reads = connectForReading({ url: pooler.url, connections: 8, applicationName: 'pooler-test', prepare: false })
     const ask = (n: number) => reads`select ${n}::int as n, pg_sleep(0.005)`.then(([row]) => row?.n)
