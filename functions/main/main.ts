@@ -14,6 +14,7 @@ import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { createUserData } from './commands/user-data/index.ts'
+import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
 import { createStateTrees } from './persist/state-trees.ts'
@@ -46,7 +47,8 @@ export interface Main {
 export async function createMain(deps: MainDeps): Promise<Main> {
   const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal } = deps
   const serverName = config.server_name
-  const committer = createCommitter({ sql, publisher: replication, clock, onFatal })
+  const outages = createOutageGuard(clock)
+  const committer = createCommitter({ sql, publisher: replication, clock, onFatal, onAway: outages.away })
   const nids = createNids(sql)
   const pushRules = await createPushRules({
     sql,
@@ -112,7 +114,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
   })
   return {
-    commands: { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers },
+    commands: outages.guard({ ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }),
     rooms,
     async close() {
       await stopPruning()

@@ -138,10 +138,9 @@ interface Postmaster {
 
 /** The server that its pid file tells of, if it is alive and really serves this cluster. */
 async function runningPostmaster(cluster: string): Promise<Postmaster | undefined> {
-  const file = path.join(cluster, 'postmaster.pid')
-  if (!existsSync(file)) return undefined
-  // Lines: pid, data folder, start time, port, socket folder, …
-  const [pidLine, folder, , port, socketFolder] = readFileSync(file, 'utf8').split('\n')
+  const lines = pidFile(cluster)
+  if (!lines) return undefined
+  const [pidLine, folder, , port, socketFolder] = lines
   const pid = Number(pidLine)
   // Where nobody has its number, PostgreSQL itself finds out whether children of the dead server still write.
   if (!Number.isSafeInteger(pid) || pid <= 1 || !exists(pid)) return undefined
@@ -151,7 +150,7 @@ async function runningPostmaster(cluster: string): Promise<Postmaster | undefine
   // a container where nobody collects the dead, the predecessor's remains.
   if (serves === false) {
     await orphansGone(cluster)
-    rmSync(file)
+    rmSync(path.join(cluster, 'postmaster.pid'))
     if (socketFolder) rmSync(path.join(socketFolder, `.s.PGSQL.${port}.lock`), { force: true })
   }
   return undefined
@@ -337,6 +336,17 @@ function serve(
   return child
 }
 
+/** Lines: pid, data folder, start time, port, socket folder, …; undefined where no server has written any. It comes and
+ *  goes with servers that start and end. */
+function pidFile(cluster: string): string[] | undefined {
+  try {
+    return readFileSync(path.join(cluster, 'postmaster.pid'), 'utf8').split('\n')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
 /** The pid file's eighth line says `ready` once connections are taken; a dead server's file may say so too. */
 async function untilReady(
   cluster: string,
@@ -349,9 +359,8 @@ async function untilReady(
   ended.then((reason) => {
     end = reason
   })
-  const file = path.join(cluster, 'postmaster.pid')
   for (;;) {
-    const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n') : []
+    const lines = pidFile(cluster) ?? []
     if (Number(lines[0]) === pid && lines[7]?.trim() === 'ready') return
     if (end !== undefined) throw new Error(`PostgreSQL did not start (${end}); its last words: ${lastLines(log)}`)
     if (Date.now() > deadline) throw new Error(`PostgreSQL did not start within ${startTimeoutMs} ms; see ${log}`)

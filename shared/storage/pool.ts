@@ -10,6 +10,10 @@ export interface PoolOptions<T extends Record<string, unknown>> {
   readonly answerMs: number
 }
 
+/** What the driver forgets is what was asked of a connection between its error and its close. A loss leaves other queries
+ *  this long to be answered. */
+const answerAfterLossMs = 5_000
+
 /** What postgres.js's queries carry beside their promise. */
 interface DriverQuery {
   handler: (query: DriverQuery) => unknown
@@ -55,6 +59,11 @@ export function outlivingPool<T extends Record<string, unknown>>({ make, answerM
     retired.add(client)
     // The driver is still at work on the loss.
     setImmediate(dropIfDone, client)
+    setTimeout(giveUp, answerAfterLossMs, client).unref()
+  }
+
+  function giveUp(client: Client<T>): void {
+    for (const query of [...client.pending.keys()]) query.reject(new QueryTimeoutError(answerAfterLossMs))
   }
 
   function dropIfDone(client: Client<T>): void {

@@ -4,11 +4,11 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import type postgres from 'postgres'
 import type { Clock } from '../../../shared/clock.ts'
-import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { Publisher } from '../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../../shared/streams/define.ts'
 import type { RowOf, StreamPositions } from '../../../shared/streams/registry.ts'
+import { outageGraceMs, unavailable } from '../outage-guard.ts'
 import { type CommittedStream, committedStreams, type EncodedBatch, encodeBatch } from './commit-batch.ts'
 import {
   type CommitConnection,
@@ -25,6 +25,8 @@ export interface CommitterOptions {
   readonly clock: Clock
   /** Called once when nothing can be written any more: another process took over, or a published row would be lost. */
   readonly onFatal?: (error: Error) => void
+  /** Called again and again while the database is away. */
+  readonly onAway?: () => void
   /** Two processes with one name exclude each other: the later one wins. */
   readonly writer?: string
 }
@@ -34,8 +36,6 @@ const limits = {
   /** A batch of large events ends earlier. */
   bytesPerBatch: 4 * 1024 * 1024,
   queuedWrites: 20_000,
-  /** With the database away, callers wait this long before they are told. */
-  outageGraceMs: 5_000,
   reconnectDelayMs: 100,
   /** Without an answer for this long, the connection counts as lost. */
   answerMs: 30_000,
@@ -60,12 +60,6 @@ export async function storedPositions(sql: MainSql): Promise<Partial<StreamPosit
 /** The request's key was recorded before: its effect is there already. */
 export function isRepeatedKey(error: unknown): error is postgres.PostgresError {
   return isRefused(error) && error.code === '23505' && error.constraint_name === 'idempotency_pkey'
-}
-
-function unavailable(): MatrixError {
-  return new MatrixError('M_UNAVAILABLE', 'The server cannot store anything at the moment', {
-    extra: { retry_after_ms: 2_000 },
-  })
 }
 
 export function createCommitter(options: CommitterOptions): Committer {
@@ -104,6 +98,7 @@ export function createCommitter(options: CommitterOptions): Committer {
         if (closed) throw unavailable()
         awaySince ??= clock.now()
         rejectStale()
+        options.onAway?.()
         await sleep(limits.reconnectDelayMs)
       }
     }
@@ -113,7 +108,7 @@ export function createCommitter(options: CommitterOptions): Committer {
   /** Tells those who have waited long enough; none of them was sent. What was made on top of them for the same room goes
    *  with them, however short its wait. */
   function rejectStale(): void {
-    const oldest = clock.now() - limits.outageGraceMs
+    const oldest = clock.now() - outageGraceMs
     const rooms = new Set<number>()
     queue = queue.filter((queued) => {
       const heads = queued.writes.heads ?? []
@@ -275,7 +270,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     commit(writes) {
       const now = clock.now()
       if (closed || fatal || queue.length >= limits.queuedWrites) return Promise.reject(unavailable())
-      if (awaySince !== undefined && now - awaySince > limits.outageGraceMs) return Promise.reject(unavailable())
+      if (awaySince !== undefined && now - awaySince > outageGraceMs) return Promise.reject(unavailable())
       return new Promise((resolve, reject) => {
         queue.push({ writes, queuedTs: now, resolve, reject })
         pumping ??= pump()
