@@ -8,13 +8,14 @@ import { parseArgs } from 'node:util'
 import { type Bench, startBench } from './environment.ts'
 import { residentMb } from './measure.ts'
 import { pause, type Row, type Scenario } from './scenario.ts'
+import { baseline } from './scenarios/baseline.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { rooms } from './scenarios/rooms.ts'
 import { sends } from './scenarios/send.ts'
 import { storage } from './scenarios/storage.ts'
 import { syncs } from './scenarios/sync.ts'
 
-const scenarios: Record<string, Scenario> = { sends, delivery, syncs, rooms, storage }
+const scenarios: Record<string, Scenario> = { baseline, sends, delivery, syncs, rooms, storage }
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,

@@ -29,6 +29,10 @@ async function readProcess(pid: number): Promise<Process | undefined> {
   }
 }
 
+export async function processCpuMs(pid: number): Promise<number> {
+  return (await readProcess(pid))?.cpuMs ?? Number.NaN
+}
+
 /** CPU milliseconds of a process and all below it, ended children included. */
 async function treeCpuMs(root: number): Promise<number> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number)
@@ -64,7 +68,7 @@ export function createAccountant(pids: { server: number; postgres: number }, sql
       const [row] = await sql<{ transactions: number }[]>`
         select (xact_commit + xact_rollback)::bigint as transactions from pg_stat_database where datname = current_database()`
       return {
-        serverMs: (await readProcess(pids.server))?.cpuMs ?? Number.NaN,
+        serverMs: await processCpuMs(pids.server),
         postgresMs: await treeCpuMs(pids.postgres),
         transactions: row?.transactions ?? Number.NaN,
       }
