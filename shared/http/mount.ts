@@ -21,6 +21,9 @@ export type Authenticate = (token: string, request: RequestInfo) => Requester | 
 export interface MountContext<Deps> {
   readonly deps: Deps
   readonly authenticate: Authenticate
+  /** Resolves when this process knows all that was acknowledged before the request, by whichever process; undefined if
+   *  it does. Absent where there is one process. */
+  readonly fresh?: (() => Promise<void> | undefined) | undefined
   readonly limiter: Limiter
   readonly clientAddress: ClientAddress
   readonly log: ErrorLog
@@ -128,6 +131,9 @@ async function call(
 
   let user: Requester | undefined
   if (route.auth !== 'none') {
+    // Before the token is looked at: a logout elsewhere is one of the things to know.
+    const behind = context.fresh?.()
+    if (behind) await behind
     const token = tokenOf(raw, request, search)
     if (token !== undefined) {
       const found = context.authenticate(token, request)

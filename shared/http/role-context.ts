@@ -26,7 +26,7 @@ const contexts = new WeakMap<Replication, RoleContext>()
 export function roleContext(deps: RoleContextDeps): RoleContext {
   const known = contexts.get(deps.replication)
   if (known) return known
-  const { config, clock, log, main } = deps
+  const { config, clock, log, main, replication } = deps
   const context: RoleContext = {
     authenticate: createAuthenticate({
       ...deps,
@@ -38,6 +38,7 @@ export function roleContext(deps: RoleContextDeps): RoleContext {
       },
       confirmRefresh: main.confirmRefresh,
     }),
+    fresh: replication.fresh && (() => replication.fresh?.()),
     limiter: createLimiter(config.rate_limits, clock),
     clientAddress: clientAddressBehind(config.trusted_proxies),
     log,

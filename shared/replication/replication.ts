@@ -7,6 +7,10 @@ export interface Replication {
   positions(): StreamPositions
   /** Calls `listener` for each update, in order and without gaps; the returned function ends that. */
   subscribe<S extends StreamName>(stream: S, listener: (update: StreamUpdate<RowOf<S>>) => void): () => void
+  /** Resolves when this process knows everything that was acknowledged, by whichever main, before the call; undefined if
+   *  it does already. Absent in one process, where every update is heard before its acknowledgement. Rejects when neither
+   *  Redis nor Postgres can tell. */
+  fresh?(): Promise<void> | undefined
 }
 
 export interface Publisher {
@@ -17,4 +21,7 @@ export interface Publisher {
     stream: S,
     rows: readonly Omit<RowOf<S>, 'position'>[],
   ): StreamPosition
+  /** Resolves when all that was published before the call may be acknowledged: every reader will find it. Undefined if
+   *  so already. Absent in one process. Never rejects. */
+  acknowledged?(): Promise<void> | undefined
 }
