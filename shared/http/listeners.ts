@@ -5,7 +5,7 @@ import { createServer as createHttpServer, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
-import type { Config } from '../../shared/config/schema.ts'
+import type { Config } from '../config/schema.ts'
 
 export type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>
 

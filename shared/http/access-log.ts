@@ -1,9 +1,9 @@
 /** One line a request, when its answer is out or its client gone. The query is left out: it may hold a token. */
 import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { ClientAddress } from '../../shared/http/request-info.ts'
-import type { Logger } from '../../shared/logging.ts'
+import type { Logger } from '../logging.ts'
 import type { Fetch } from './listeners.ts'
+import type { ClientAddress } from './request-info.ts'
 
 export interface AccessLogDeps {
   readonly log: Logger

@@ -1,13 +1,8 @@
 /** The server's signing key: a file in Synapse's format, made at the first start. */
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import type { Config } from '../../shared/config/schema.ts'
-import {
-  generateSigningKey,
-  parseSigningKeyFile,
-  type SigningKey,
-  serialiseSigningKey,
-} from '../../shared/matrix/signatures.ts'
+import type { Config } from '../config/schema.ts'
+import { generateSigningKey, parseSigningKeyFile, type SigningKey, serialiseSigningKey } from '../matrix/signatures.ts'
 
 export function signingKeyPath(config: Config): string {
   return config.signing_key_path ?? path.join(config.data_dir, 'signing.key')

@@ -1,7 +1,7 @@
 /** What supervisors and load balancers ask. `/health` and `/live` say that the process answers; `/ready` that requests can
  *  be served, with the reason where they cannot. A database outage must not restart the process, so only `/ready` knows it. */
 import type { Hono } from 'hono'
-import type { ReadSql } from '../../shared/storage/sql.ts'
+import type { ReadSql } from '../storage/sql.ts'
 
 const databaseAnswersWithinMs = 2_000
 
