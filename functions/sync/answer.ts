@@ -37,7 +37,7 @@ import { type RoomSection, readSections, type SectionContext } from './timelines
 import { refreshUnread } from './unread.ts'
 
 /** Rooms read together. */
-const roomsAtOnce = 40
+const roomsAtOnce = 100
 const membersAtOnce = 4_000
 const empty = { main: { notifications: 0, highlights: 0 }, threads: new Map() }
 
