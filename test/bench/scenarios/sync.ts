@@ -38,7 +38,7 @@ export const syncs: Scenario = async (bench) => {
     )
   }
   await drive(4_000, 16, empty)
-  const idle = await measured(bench, 'sync with nothing new', () => drive(40_000, 16, empty))
+  const idle = await measured(bench, 'sync with nothing new', () => drive(40_000, 16, empty), true)
   const memory = `${(bytes / 1e6).toFixed(2)} MB; memory ${before.toFixed(0)} → ${after.toFixed(0)} MB`
   return [{ ...first, note: memory }, again, idle]
 }
