@@ -1,5 +1,6 @@
 /** Logs: JSON lines, or text for people. One line an access; tokens and secrets never get in. */
 import { pino } from 'pino'
+import { requestContext } from './request-context.ts'
 
 export interface LogFields {
   readonly [key: string]: unknown
@@ -48,10 +49,17 @@ export function createLogger(options: LogOptions): Logger {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
       serializers: { err: errorFields },
+      mixin: requestFields,
     },
     options.format === 'json' ? destination : { write: (line: string) => destination.write(pretty(line)) },
   )
   return withFlush(logger, flush)
+}
+
+/** Every line says which request it belongs to; one that names a request itself is taken at its word. */
+function requestFields(): object {
+  const request = requestContext.getStore()
+  return request ? { request_id: request.requestId } : {}
 }
 
 /** For tests and for commands whose output is something else. */

@@ -9,7 +9,7 @@ import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
-import { healthRoutes } from '../../shared/role/health.ts'
+import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import { loadOrMakeSigningKey } from '../../shared/role/signing-key.ts'
 import { migrate } from '../../shared/storage/migrate.ts'
 import { connectForReading, connectForWriting, type MainSql } from '../../shared/storage/sql.ts'
@@ -89,7 +89,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(() => main.close())
 
     const app = new Hono()
-    healthRoutes(app, { sql: read })
+    healthRoutes(app, { needed: { database: databaseAnswers(read) } })
     const handlers = { config, sql: read, main: main.commands, replication, ephemeral, clock, log }
     const client = createClientRole(handlers)
     client.mount(app)
@@ -106,7 +106,11 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       await Promise.all([closeListeners(), client.close()])
     })
     listeners.open(
-      withAccessLog((request, env) => app.fetch(request, env), { log, clientAddress: context.clientAddress }),
+      withAccessLog((request, env) => app.fetch(request, env), {
+        log,
+        clientAddress: context.clientAddress,
+        trustedProxies: config.trusted_proxies,
+      }),
     )
     return { addresses: listeners.addresses, failed: failed.promise, close }
   } catch (error) {

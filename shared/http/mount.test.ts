@@ -109,7 +109,11 @@ const requester = (guest: boolean) =>
 const log = { error: vi.fn() }
 const clock = fakeClock()
 const config = v.parse(Config, { server_name: 'hs', trusted_proxies: ['10.0.0.0/8', 'fd00::1'] })
-const observe = vi.fn()
+const ended = vi.fn()
+const observe = vi.fn(({ path }: { path: string }) => ({
+  begin() {},
+  end: (status: number) => ended({ path, status }),
+}))
 const app = new Hono()
 app.get('/health', (c) => c.text('ok'))
 mount(app, routes, {
@@ -248,7 +252,7 @@ describe('answering', () => {
       status: 403,
       body: { errcode: 'M_FORBIDDEN', error: 'No', more: 1 },
     })
-    expect(observe).toHaveBeenLastCalledWith(expect.objectContaining({ status: 403, path: `${prefix}/refused` }))
+    expect(ended).toHaveBeenLastCalledWith({ status: 403, path: `${prefix}/refused` })
   })
   test('ready-made JSON is sent as it is', async () => {
     expect((await call(`${prefix}/raw`)).text).toBe('{"a":1}')

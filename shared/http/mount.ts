@@ -5,6 +5,7 @@ import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
+import type { RequestNotes } from './access-log.ts'
 import { readJson } from './body.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
 import { preflightHeaders } from './headers.ts'
@@ -29,12 +30,20 @@ export interface MountContext<Deps> {
   readonly log: ErrorLog
   /** Largest body of routes that name none, in bytes. */
   readonly bodyBytesMax?: number
-  /** Told of every answer of a known route, for metrics. */
-  readonly observe?: (answer: { method: Method; path: string; status: number; elapsedMs: number }) => void
+  /** Gives each route what is told of its requests, for metrics; asked once a route. */
+  readonly observe?: ((route: { readonly method: Method; readonly path: string }) => RouteObserver) | undefined
+}
+
+/** Called for every request of one route; it must cost next to nothing. */
+export interface RouteObserver {
+  begin(): void
+  /** When the answer is there; its body may still be on its way. */
+  end(status: number, elapsedMs: number): void
 }
 
 interface Target {
   readonly route: Route<unknown>
+  readonly observer: RouteObserver | undefined
   readonly context: MountContext<unknown>
 }
 
@@ -48,7 +57,7 @@ const routers = new WeakMap<Hono, Router<Target>>()
 export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
   const router = routers.get(app) ?? install(app, context.log)
   for (const route of routes) {
-    const target = { route, context } as unknown as Target
+    const target = { route, context, observer: context.observe?.(route) } as unknown as Target
     router.add(route.method, route.path, target)
     if (route.path.startsWith(v3)) {
       router.add(route.method, `/_matrix/client/r0/${route.path.slice(v3.length)}`, target)
@@ -95,25 +104,22 @@ function unknownPath(): Response {
 
 async function answer(
   c: Context,
-  { target: { route, context }, names }: Endpoint<Target>,
+  { target: { route, context, observer }, names }: Endpoint<Target>,
   values: readonly string[],
   search: string,
 ): Promise<Response> {
-  const startedAt = context.observe ? performance.now() : 0
+  const notes = c.env as RequestNotes | undefined
+  if (notes) notes.route = route.path
+  const startedAt = observer ? performance.now() : 0
+  observer?.begin()
   let response: Response
   try {
     response = await call(c, route, context, names, values, search)
   } catch (error) {
     const { method, path } = route
-    const request_id = (c.env as { request_id?: string } | undefined)?.request_id
-    response = errorResponse(error, { method, path, request_id }, context.log)
+    response = errorResponse(error, { method, path, request_id: notes?.request_id }, context.log)
   }
-  context.observe?.({
-    method: route.method,
-    path: route.path,
-    status: response.status,
-    elapsedMs: performance.now() - startedAt,
-  })
+  observer?.end(response.status, performance.now() - startedAt)
   return response
 }
 
@@ -139,7 +145,7 @@ async function call(
       const found = context.authenticate(token, request)
       user = found instanceof Promise ? await found : found
       // For the access log, which sees the request from outside.
-      if (c.env) (c.env as { user_id?: string }).user_id = user.user_id
+      if (c.env) (c.env as RequestNotes).user_id = user.user_id
       if (user.guest && route.auth === 'user') {
         throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
       }

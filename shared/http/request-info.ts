@@ -12,22 +12,9 @@ export type ClientAddress = (peer: Peer | undefined, forwardedFor: string | null
 
 /** `trustedProxies` are addresses or CIDR ranges; throws for anything else. */
 export function clientAddressBehind(trustedProxies: readonly string[]): ClientAddress {
-  const trusted = new BlockList()
-  for (const entry of trustedProxies) {
-    const [address = '', prefix] = entry.split('/')
-    const family = isIP(address)
-    if (family === 0) throw new Error(`trusted_proxies: ${entry} is neither an address nor a range`)
-    const type = family === 6 ? 'ipv6' : 'ipv4'
-    if (prefix === undefined) trusted.addAddress(address, type)
-    else trusted.addSubnet(address, Number(prefix), type)
-  }
-  const isTrusted = (address: string) => {
-    const family = isIP(address)
-    return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
-  }
+  const isTrusted = trustedAddresses(trustedProxies)
   return (peer, forwardedFor) => {
-    // A peer without an address came through a Unix socket: it is this machine.
-    const direct = plainAddress(peer?.socket?.remoteAddress ?? '127.0.0.1')
+    const direct = addressOf(peer)
     if (trustedProxies.length === 0 || !forwardedFor || !isTrusted(direct)) return direct
     const hops = forwardedFor.split(',').map((hop) => plainAddress(hop.trim()))
     let client = direct
@@ -37,6 +24,33 @@ export function clientAddressBehind(trustedProxies: readonly string[]): ClientAd
       if (!isTrusted(hop)) break
     }
     return client
+  }
+}
+
+/** True for a peer whose word on the request is believed. Throws like `clientAddressBehind`. */
+export function trustedPeers(trustedProxies: readonly string[]): (peer: Peer | undefined) => boolean {
+  const isTrusted = trustedAddresses(trustedProxies)
+  return trustedProxies.length === 0 ? () => false : (peer) => isTrusted(addressOf(peer))
+}
+
+/** A peer without an address came through a Unix socket: it is this machine. */
+function addressOf(peer: Peer | undefined): string {
+  return plainAddress(peer?.socket?.remoteAddress ?? '127.0.0.1')
+}
+
+function trustedAddresses(trustedProxies: readonly string[]): (address: string) => boolean {
+  const trusted = new BlockList()
+  for (const entry of trustedProxies) {
+    const [address = '', prefix] = entry.split('/')
+    const family = isIP(address)
+    if (family === 0) throw new Error(`trusted_proxies: ${entry} is neither an address nor a range`)
+    const type = family === 6 ? 'ipv6' : 'ipv4'
+    if (prefix === undefined) trusted.addAddress(address, type)
+    else trusted.addSubnet(address, Number(prefix), type)
+  }
+  return (address) => {
+    const family = isIP(address)
+    return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
   }
 }
 

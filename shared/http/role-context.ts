@@ -17,6 +17,8 @@ export interface RoleContextDeps {
   readonly replication: Replication
   readonly clock: Clock
   readonly log: ErrorLog
+  /** Where metrics are on. */
+  readonly observe?: MountContext<unknown>['observe']
 }
 export type RoleContext = Omit<MountContext<unknown>, 'deps'>
 
@@ -42,6 +44,7 @@ export function roleContext(deps: RoleContextDeps): RoleContext {
     limiter: createLimiter(config.rate_limits, clock),
     clientAddress: clientAddressBehind(config.trusted_proxies),
     log,
+    observe: deps.observe,
     bodyBytesMax: config.limits.request_body,
   }
   contexts.set(deps.replication, context)
