@@ -3,7 +3,7 @@ import { stringify } from 'yaml'
 import { loadConfig } from '../../shared/config/load.ts'
 import { Config } from '../../shared/config/schema.ts'
 import { type SchemaNode, schemaNode } from '../../shared/config/walk.ts'
-import { type Command, configHelp, configOption } from './command.ts'
+import { type Command, configHelp, configOption, configPaths } from './command.ts'
 
 export const checkConfig: Command = {
   help: `Usage: ganglion check-config -c homeserver.yaml [--print]
@@ -19,7 +19,7 @@ ${configHelp}
       args: [...args],
       options: { ...configOption, print: { type: 'boolean' }, strict: { type: 'boolean' } },
     })
-    const { config, warnings } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+    const { config, warnings } = await loadConfig({ paths: configPaths(values), env: process.env })
     for (const warning of warnings) process.stderr.write(`warning: ${warning}\n`)
     if (values.print) process.stdout.write(stringify(withoutSecrets(config, schemaNode(Config))))
     else process.stdout.write(`The configuration of ${config.server_name} can be used.\n`)

@@ -17,5 +17,12 @@ export class UsageError extends Error {
 /** For `parseArgs`: where the configuration is. */
 export const configOption = { 'config-path': { type: 'string', short: 'c', multiple: true } } as const
 
-export const configHelp = `  -c, --config-path PATH   a YAML file, or a folder of them; repeatable, the later one wins.
+/** What `--config-path` named, or else GANGLION_CONFIG_PATH: paths, parted by colons. */
+export function configPaths(values: { readonly 'config-path'?: readonly string[] }): readonly string[] {
+  const fromEnvironment = (process.env.GANGLION_CONFIG_PATH ?? '').split(':').filter((path) => path !== '')
+  return values['config-path'] ?? fromEnvironment
+}
+
+export const configHelp = `  -c, --config-path PATH   a YAML file, or a folder of them; repeatable, the later one wins;
+                           without it, the paths in GANGLION_CONFIG_PATH.
                            GANGLION_… variables win over all files.`

@@ -18,6 +18,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'make an account on a running server, by its shared secret',
     load: async () => (await import('./register-user.ts')).registerUser,
   },
+  health: {
+    summary: 'ask the process on this machine whether it lives, or can serve',
+    load: async () => (await import('./health.ts')).health,
+  },
   migrate: {
     summary: 'bring the database up to date, or say what that would do',
     load: async () => (await import('./migrate.ts')).migrateDatabase,

@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { loadConfig } from '../../shared/config/load.ts'
 import { migrate, pendingMigrations } from '../../shared/storage/migrate.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
-import { type Command, configHelp, configOption, UsageError } from './command.ts'
+import { type Command, configHelp, configOption, configPaths, UsageError } from './command.ts'
 
 export const migrateDatabase: Command = {
   help: `Usage: ganglion migrate -c homeserver.yaml [--plan]
@@ -14,7 +14,7 @@ ${configHelp}
       --plan               change nothing: say which migrations would run, on which tables`,
   async run(args) {
     const { values } = parseArgs({ args: [...args], options: { ...configOption, plan: { type: 'boolean' } } })
-    const { config } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+    const { config } = await loadConfig({ paths: configPaths(values), env: process.env })
     const { url, prepare } = config.database
     if (url === undefined)
       throw new UsageError('database.url is not set: the embedded database is migrated at each start')

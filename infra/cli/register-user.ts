@@ -3,7 +3,8 @@ import { createInterface } from 'node:readline/promises'
 import { Writable } from 'node:stream'
 import { parseArgs } from 'node:util'
 import { loadConfig } from '../../shared/config/load.ts'
-import { type Command, configHelp, configOption, UsageError } from './command.ts'
+import { type Command, configHelp, configOption, configPaths, UsageError } from './command.ts'
+import { localUrl } from './local-url.ts'
 
 export const registerUser: Command = {
   help: `Usage: ganglion register-user -c homeserver.yaml -u alice [--admin] [--password-file FILE] [--url http://localhost:8008]
@@ -74,12 +75,10 @@ async function settings(values: {
   if (values['shared-secret'] !== undefined) {
     return { secret: values['shared-secret'], url: values.url ?? 'http://localhost:8008' }
   }
-  const { config } = await loadConfig({ paths: values['config-path'] ?? [], env: process.env })
+  const { config } = await loadConfig({ paths: configPaths(values), env: process.env })
   const secret = config.registration.shared_secret
   if (secret === undefined) throw new UsageError('registration.shared_secret is not set in the configuration')
-  const plain = config.listeners.find((listener) => listener.tls_certificate_path === undefined)
-  const host = plain && /^(?:0\.0\.0\.0|::)$/.test(plain.bind) ? 'localhost' : plain?.bind
-  const url = values.url ?? (plain && `http://${host?.includes(':') ? `[${host}]` : host}:${plain.port}`)
+  const url = values.url ?? localUrl(config)
   if (url === undefined) throw new UsageError('--url is needed: the configuration has no listener without TLS')
   return { secret, url }
 }
