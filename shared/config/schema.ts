@@ -7,6 +7,22 @@ import { bytes, duration, limit, secret } from './units.ts'
 const bool = v.boolean()
 const text = v.string()
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535))
+const listener = v.object({
+  port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
+  bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
+  tls_certificate_path: v.optional(
+    v.pipe(text, v.description('PEM certificate chain; with tls_private_key_path this listener speaks TLS.')),
+  ),
+  tls_private_key_path: v.optional(v.pipe(text, v.description('PEM private key.'))),
+})
+const upstreams = (role: string) =>
+  v.optional(
+    v.pipe(
+      v.array(v.pipe(text, v.regex(/^https?:\/\/[^/?#@\s]+\/?$/))),
+      v.metadata({ expected: 'a list of URLs such as http://10.0.0.5:8008' }),
+      v.description(`Handlers of the ${role} role. Without it, those that announce themselves in Redis.`),
+    ),
+  )
 
 export const Config = v.object({
   server_name: v.pipe(
@@ -26,22 +42,7 @@ export const Config = v.object({
   signing_key_path: v.optional(
     v.pipe(text, v.description('Ed25519 key file; made at the first start. Default: signing.key in data_dir.')),
   ),
-  listeners: v.optional(
-    v.pipe(
-      v.array(
-        v.object({
-          port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
-          bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
-          tls_certificate_path: v.optional(
-            v.pipe(text, v.description('PEM certificate chain; with tls_private_key_path this listener speaks TLS.')),
-          ),
-          tls_private_key_path: v.optional(v.pipe(text, v.description('PEM private key.'))),
-        }),
-      ),
-      v.description('Where to listen.'),
-    ),
-    [{ port: 8008 }],
-  ),
+  listeners: v.optional(v.pipe(v.array(listener), v.description('Where to listen.')), [{ port: 8008 }]),
   trusted_proxies: v.optional(
     v.pipe(v.array(text), v.description('Addresses or CIDR ranges whose X-Forwarded-For is believed.')),
     [],
@@ -68,6 +69,32 @@ export const Config = v.object({
           v.description('Embedded PostgreSQL only. Off: faster, and a crash of the machine loses data. For tests.'),
         ),
         true,
+      ),
+    }),
+    {},
+  ),
+  edge: v.optional(
+    v.object({
+      listeners: v.optional(
+        v.pipe(v.array(listener), v.description('Where the edge listens, if not where `listeners` says.')),
+      ),
+      upstreams: v.optional(
+        v.object({
+          sync: upstreams('sync'),
+          client: upstreams('client'),
+          federation: upstreams('federation'),
+          media: upstreams('media'),
+        }),
+        {},
+      ),
+      body_limits: v.optional(
+        v.object({
+          sync: v.optional(bytes('Largest request body that is passed on to the sync role.'), '1M'),
+          client: v.optional(bytes('Largest request body that is passed on to the client role.'), '12M'),
+          federation: v.optional(bytes('Largest request body that is passed on to the federation role.'), '12M'),
+          media: v.optional(bytes('Largest request body that is passed on to the media role.'), '100M'),
+        }),
+        {},
       ),
     }),
     {},

@@ -31,11 +31,10 @@ export const routeTable: readonly TableRoute[] = roles.flatMap((role) =>
   ),
 )
 
-const router = createRouter<{ readonly route: TableRoute; readonly to: RoutedTo; readonly roomAt: number }>()
+const router = createRouter<{ readonly to: RoutedTo; readonly roomAt: number }>()
 for (const route of routeTable) {
-  const names = route.path.match(/(?<=\/:)[^/]+/g) ?? []
+  const names: readonly string[] = route.path.match(/(?<=\/:)[^/]+/g) ?? []
   router.add(route.method, route.path, {
-    route,
     to: { role: route.role, sticky: route.sticky, room: undefined },
     roomAt: route.sticky === 'room' ? names.indexOf('roomId') : -1,
   })
