@@ -73,6 +73,62 @@ export const Config = v.object({
     }),
     {},
   ),
+  commands: v.optional(
+    v.object({
+      secret: v.optional(secret('Secret by which handlers and mains know each other. All processes have the same.')),
+      previous_secret: v.optional(
+        secret('The secret before, still taken while processes are restarted with the new one.'),
+      ),
+      timeout: v.optional(
+        duration(
+          'How long a handler tries to have a command carried out, through crashes and moves, before it gives up.',
+        ),
+        '20s',
+      ),
+      listen: v.optional(
+        v.object({
+          port: v.optional(v.pipe(port, v.description('TCP port where main takes commands; 0 for any free one.')), 0),
+          bind: v.optional(v.pipe(text, v.description('Address where main takes commands.')), '127.0.0.1'),
+          path: v.optional(
+            v.pipe(
+              text,
+              v.description(
+                'Unix socket in place of the port, for processes on one machine; {id} stands for the id of the main.',
+              ),
+            ),
+          ),
+        }),
+        {},
+      ),
+      url: v.optional(
+        v.pipe(
+          text,
+          v.regex(/^http:\/\/[^/?#@\s]+\/?$/),
+          v.metadata({ expected: 'a URL such as http://10.0.0.5:8009' }),
+          v.description('Where handlers reach this main. Default: from `listen`, or the name of the machine.'),
+        ),
+      ),
+      queue: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(1),
+          v.description('Commands under way in one main; further ones are refused with 503 until some have ended.'),
+        ),
+        4000,
+      ),
+      queue_per_room: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(1),
+          v.description('Commands waiting for one room; further ones are refused with 429 until some have ended.'),
+        ),
+        500,
+      ),
+    }),
+    {},
+  ),
   edge: v.optional(
     v.object({
       listeners: v.optional(
@@ -95,6 +151,29 @@ export const Config = v.object({
           media: v.optional(bytes('Largest request body that is passed on to the media role.'), '100M'),
         }),
         {},
+      ),
+    }),
+    {},
+  ),
+  redis: v.optional(
+    v.object({
+      url: v.optional(
+        secret(
+          'Redis, which lets several processes serve together; without it, one process does everything. redis://, rediss://, redis+unix://, redis+sentinel://host,host/master-name, redis+cluster://host,host, or https:// for the Upstash REST API.',
+        ),
+      ),
+      token: v.optional(secret('Token of the REST API, for https://.')),
+      prefix: v.optional(
+        v.pipe(
+          text,
+          v.regex(/^[a-z0-9._-]{1,64}$/),
+          v.metadata({ expected: 'up to 64 of a-z, 0-9, ".", "_" and "-"' }),
+          v.description('What all keys and channels begin with: installations that share a Redis need one each.'),
+        ),
+        'ganglion',
+      ),
+      tls_ca_path: v.optional(
+        v.pipe(text, v.description('PEM certificates that vouch for a rediss:// server, beside the usual ones.')),
       ),
     }),
     {},
