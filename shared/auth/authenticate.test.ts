@@ -113,7 +113,7 @@ test('the first use of a refreshed token is confirmed before it is answered', as
   const used = authenticate(token, request)
   answer()
   await used
-  expect(confirmRefresh).toHaveBeenCalledExactlyOnceWith({ token_hash: tokenHash(token) })
+  expect(confirmRefresh).toHaveBeenCalledExactlyOnceWith({ user_id: alice, token_hash: tokenHash(token) })
 })
 
 test('a visit is told once in a while', async () => {

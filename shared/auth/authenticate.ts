@@ -28,7 +28,7 @@ export interface AuthenticateDeps {
   /** Called at most every few minutes a device, not awaited. */
   readonly deviceSeen: (seen: DeviceSeen) => void
   /** The first use of a token from a refresh: ends the pair before it. */
-  readonly confirmRefresh: (request: { token_hash: string }) => Promise<unknown>
+  readonly confirmRefresh: (request: { user_id: UserId; token_hash: string }) => Promise<unknown>
 }
 
 interface Entry {
@@ -95,7 +95,8 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       expires_ts,
       seen_ts: row.last_seen_ts ?? 0,
     }
-    if (expires_ts > clock.now() && row.supersedes) await deps.confirmRefresh({ token_hash: hash })
+    if (expires_ts > clock.now() && row.supersedes)
+      await deps.confirmRefresh({ user_id: row.user_id, token_hash: hash })
     if (generation === before) {
       entries.set(token, entry)
       tokenOfHash.set(hash, token)

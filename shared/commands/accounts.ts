@@ -3,6 +3,7 @@
 import * as v from 'valibot'
 import { DeviceId, UserId } from '../matrix/ids.ts'
 import { defineCommand } from './define.ts'
+import { shardOfToken } from './shards.ts'
 
 const noReply = v.object({})
 
@@ -49,6 +50,7 @@ export const accountCommands = {
     }),
     response: v.object({ user_id: UserId, session: v.optional(Session) }),
     shard: (request) => request.user_id,
+    repetition: 'sealed',
   }),
   /** Opens a session. Throws M_FORBIDDEN where the credentials are wrong, M_USER_DEACTIVATED where they were right once. */
   login: defineCommand({
@@ -61,27 +63,32 @@ export const accountCommands = {
       session: v.object(sessionWish),
     }),
     response: Session,
-    shard: () => undefined,
+    shard: ({ credentials }) =>
+      credentials.type === 'm.login.token' ? shardOfToken(credentials.token) : credentials.user_id,
+    repetition: 'sealed',
   }),
   createLoginToken: defineCommand({
     name: 'createLoginToken',
     request: v.object({ user_id: UserId }),
     response: v.object({ login_token: v.string(), expires_in_ms: v.number() }),
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   /** Throws M_UNKNOWN_TOKEN. Can be repeated until the new pair is used, since the answer may have been lost. */
   refreshSession: defineCommand({
     name: 'refreshSession',
     request: v.object({ refresh_token: v.string() }),
     response: v.object({ access_token: v.string(), refresh_token: v.string(), expires_in_ms: v.number() }),
-    shard: () => undefined,
+    shard: (request) => shardOfToken(request.refresh_token),
+    repetition: 'harmless',
   }),
   /** The access token of a refreshed pair arrived: the pair before it ends. */
   confirmRefresh: defineCommand({
     name: 'confirmRefresh',
-    request: v.object({ token_hash: v.string() }),
+    request: v.object({ user_id: UserId, token_hash: v.string() }),
     response: noReply,
-    shard: () => undefined,
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   /** Ends sessions; their devices go with them. Absent `device_ids`: all of the user's. */
   deleteDevices: defineCommand({
@@ -89,6 +96,7 @@ export const accountCommands = {
     request: v.object({ user_id: UserId, device_ids: v.optional(v.array(DeviceId)) }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   /** Throws M_NOT_FOUND. */
   renameDevice: defineCommand({
@@ -96,12 +104,14 @@ export const accountCommands = {
     request: v.object({ user_id: UserId, device_id: DeviceId, display_name: v.string() }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   deviceSeen: defineCommand({
     name: 'deviceSeen',
     request: v.object({ user_id: UserId, device_id: DeviceId, ts: v.number(), ...origin }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   changePassword: defineCommand({
     name: 'changePassword',
@@ -114,6 +124,7 @@ export const accountCommands = {
     }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   /** The account can never be used again; its user leaves all rooms. */
   deactivateAccount: defineCommand({
@@ -121,6 +132,7 @@ export const accountCommands = {
     request: v.object({ user_id: UserId, erase: v.boolean() }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   /** `value` is JSON text; absent: the field is taken away. Display name and avatar go into the rooms of the user too. */
   setProfileField: defineCommand({
@@ -128,6 +140,7 @@ export const accountCommands = {
     request: v.object({ user_id: UserId, field: v.string(), value: v.optional(v.string()) }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   /** One step of user-interactive authentication: `passed` when one of the flows is complete. */
   authenticateInteractively: defineCommand({
@@ -149,5 +162,6 @@ export const accountCommands = {
       failure: v.optional(v.object({ errcode: v.picklist(['M_FORBIDDEN', 'M_UNRECOGNIZED']), error: v.string() })),
     }),
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
 } as const

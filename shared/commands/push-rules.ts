@@ -21,24 +21,28 @@ export const pushRuleCommands = {
     }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   deletePushRule: defineCommand({
     name: 'deletePushRule',
     request: v.object(ruleName),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   setPushRuleEnabled: defineCommand({
     name: 'setPushRuleEnabled',
     request: v.object({ ...ruleName, enabled: v.boolean() }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   setPushRuleActions: defineCommand({
     name: 'setPushRuleActions',
     request: v.object({ ...ruleName, actions: PushActions }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   /** After a room's upgrade: what users asked for the old room holds in the new one too. */
   copyRoomPushRules: defineCommand({
@@ -46,5 +50,6 @@ export const pushRuleCommands = {
     request: v.object({ user_id: UserId, from: RoomId, to: RoomId }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
 } as const

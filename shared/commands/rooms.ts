@@ -33,6 +33,7 @@ export const roomCommands = {
     }),
     response: eventReply,
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
   createRoom: defineCommand({
     name: 'createRoom',
@@ -53,7 +54,9 @@ export const roomCommands = {
       power_level_content_override: v.optional(Content),
     }),
     response: v.object({ room_id: RoomId }),
-    shard: () => undefined,
+    // The room has no id yet; one main for all rooms of a user keeps two that are alike apart.
+    shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   /** Any change of membership: rules, restricted joins and third parties are the engine's. */
   changeMembership: defineCommand({
@@ -71,12 +74,14 @@ export const roomCommands = {
     }),
     response: eventReply,
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
   forgetRoom: defineCommand({
     name: 'forgetRoom',
     request: v.object({ room_id: RoomId, user_id: UserId }),
     response: noReply,
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
   upgradeRoom: defineCommand({
     name: 'upgradeRoom',
@@ -88,24 +93,55 @@ export const roomCommands = {
     }),
     response: v.object({ replacement_room: RoomId }),
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
   createAlias: defineCommand({
     name: 'createAlias',
     request: v.object({ alias: RoomAlias, room_id: RoomId, user_id: UserId }),
     response: noReply,
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
   /** Deletes the alias and takes it out of m.room.canonical_alias where the user may. */
   deleteAlias: defineCommand({
     name: 'deleteAlias',
-    request: v.object({ alias: RoomAlias, user_id: UserId }),
+    request: v.object({
+      alias: RoomAlias,
+      user_id: UserId,
+      /** Where the alias points. */
+      room_id: RoomId,
+    }),
     response: noReply,
-    shard: () => undefined,
+    shard: (request) => request.room_id,
+    repetition: 'recorded',
+  }),
+  /** Puts a user's new profile into the member event of one room they are joined to. Main sends it for each of them. */
+  updateMemberProfile: defineCommand({
+    name: 'updateMemberProfile',
+    request: v.object({
+      room_id: RoomId,
+      user_id: UserId,
+      displayname: v.optional(v.string()),
+      avatar_url: v.optional(v.string()),
+    }),
+    response: noReply,
+    shard: (request) => request.room_id,
+    // A member event that says so already is left as it is.
+    repetition: 'harmless',
+  }),
+  /** A user joined a room. If it replaces one they were in, what they had set for that one goes on in it. */
+  carryOverSettings: defineCommand({
+    name: 'carryOverSettings',
+    request: v.object({ room_id: RoomId, user_id: UserId }),
+    response: noReply,
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   setRoomPublished: defineCommand({
     name: 'setRoomPublished',
     request: v.object({ room_id: RoomId, user_id: UserId, published: v.boolean() }),
     response: noReply,
     shard: (request) => request.room_id,
+    repetition: 'recorded',
   }),
 } as const

@@ -4,6 +4,7 @@ import { EventId, RoomId, UserId } from '../matrix/ids.ts'
 import { PresenceState } from '../streams/presence.ts'
 import { ReceiptType } from '../streams/receipts.ts'
 import { defineCommand } from './define.ts'
+import { ephemeralShard } from './shards.ts'
 
 const noReply = v.object({})
 
@@ -19,12 +20,14 @@ export const userDataCommands = {
     }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   setTyping: defineCommand({
     name: 'setTyping',
     request: v.object({ user_id: UserId, room_id: RoomId, typing: v.boolean(), timeout_ms: v.number() }),
     response: noReply,
-    shard: (request) => request.room_id,
+    shard: () => ephemeralShard,
+    repetition: 'harmless',
   }),
   setPresence: defineCommand({
     name: 'setPresence',
@@ -37,7 +40,8 @@ export const userDataCommands = {
       source: v.picklist(['sync', 'client']),
     }),
     response: noReply,
-    shard: (request) => request.user_id,
+    shard: () => ephemeralShard,
+    repetition: 'harmless',
   }),
   setAccountData: defineCommand({
     name: 'setAccountData',
@@ -50,6 +54,7 @@ export const userDataCommands = {
     }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   /** Sets a tag's content (JSON text), or takes the tag away. */
   setTag: defineCommand({
@@ -57,11 +62,13 @@ export const userDataCommands = {
     request: v.object({ user_id: UserId, room_id: RoomId, tag: v.string(), content: v.optional(v.string()) }),
     response: noReply,
     shard: (request) => request.user_id,
+    repetition: 'recorded',
   }),
   createFilter: defineCommand({
     name: 'createFilter',
     request: v.object({ user_id: UserId, filter: v.string() }),
     response: v.object({ filter_id: v.string() }),
     shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
 } as const

@@ -231,10 +231,14 @@ describe('client-server-api/#room-aliases', () => {
     }
     await main.commands.createAlias({ alias, room_id, user_id: bob })
     await expect(main.commands.createAlias({ alias, room_id, user_id: carol })).rejects.toMatchObject({ status: 409 })
-    await expect(main.commands.deleteAlias({ alias, user_id: carol })).rejects.toMatchObject({ errcode: 'M_FORBIDDEN' })
-    await main.commands.deleteAlias({ alias, user_id: bob })
-    await expect(main.commands.deleteAlias({ alias, user_id: bob })).rejects.toMatchObject({ errcode: 'M_NOT_FOUND' })
+    await expect(main.commands.deleteAlias({ alias, room_id, user_id: carol })).rejects.toMatchObject({
+      errcode: 'M_FORBIDDEN',
+    })
+    await main.commands.deleteAlias({ alias, room_id, user_id: bob })
+    await expect(main.commands.deleteAlias({ alias, room_id, user_id: bob })).rejects.toMatchObject({
+      errcode: 'M_NOT_FOUND',
+    })
     await main.commands.createAlias({ alias, room_id, user_id: bob })
-    await main.commands.deleteAlias({ alias, user_id: alice })
+    await main.commands.deleteAlias({ alias, room_id, user_id: alice })
   })
 })

@@ -144,7 +144,7 @@ describe('client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey
     await expect(set({ alias: '#none:hs1' })).rejects.toMatchObject({ errcode: 'M_BAD_ALIAS', status: 400 })
     await expect(set({ alias, alt_aliases: ['#other:hs1'] })).rejects.toMatchObject({ errcode: 'M_BAD_ALIAS' })
     await expect(set({ alias: '%mine:hs1' })).rejects.toMatchObject({ errcode: 'M_INVALID_PARAM', status: 400 })
-    await main.commands.deleteAlias({ alias, user_id: alice })
+    await main.commands.deleteAlias({ alias, room_id, user_id: alice })
     const [row] = await main.database.sql<{ content: string }[]>`
       select e.content from current_state c join rooms r using (room_nid) join events e on e.event_nid = c.event_nid
       where r.room_id = ${room_id} and c.type = 'm.room.canonical_alias'`

@@ -40,11 +40,13 @@ export const deleteAlias = route({
   spec: 'client-server-api/#delete_matrixclientv3directoryroomroomalias',
   auth: 'user',
   params,
-  async handle({ params: { roomAlias: alias }, user: { user_id } }, { main, config }) {
+  async handle({ params: { roomAlias: alias }, user: { user_id } }, { main, config, sql }) {
     if (serverNameOf(alias) !== config.server_name) {
       throw new MatrixError('M_INVALID_PARAM', 'The alias belongs to another server')
     }
-    return main.deleteAlias({ alias, user_id })
+    const room_id = await roomOfAlias(sql, alias)
+    if (!room_id) throw new MatrixError('M_NOT_FOUND', `There is no alias ${alias} on this server`)
+    return main.deleteAlias({ alias, user_id, room_id })
   },
 })
 

@@ -2,6 +2,7 @@
  *  its writes over; the next task goes on without waiting for the commit, so sends that come together share one.
  *  When a commit fails, the copy in memory is dropped, and what was built on it is tried again on the stored room. */
 import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
+import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { type Committer, joinWrites, type Writes } from '../persist/writes.ts'
 import { type AppendDeps, type Appended, appendEvent, type Draft } from './append.ts'
@@ -36,6 +37,11 @@ export interface PreparedRoom extends RoomTask {
   adopted(): void
 }
 
+export interface MemberProfile {
+  readonly displayname?: string | undefined
+  readonly avatar_url?: string | undefined
+}
+
 export interface RoomEngine {
   readonly deps: RoomEngineDeps
   /** Runs the task and resolves with its result once what it appended is stored. Throws M_NOT_FOUND for a room that this
@@ -49,11 +55,15 @@ export interface RoomEngine {
   createPrepared(prepared: PreparedRoom): Promise<void>
   /** Appends events one after the other, in one commit. */
   sendMany(room_id: RoomId, drafts: readonly Draft[]): Promise<EventId[]>
-  /** Sends the member events that a new profile makes in every room the user is joined to. */
+  /** Sends the member events that a new profile makes in every room the user is joined to. `update` does it in one room,
+   *  wherever that room is written; absent: here. */
   memberProfileChanged(
     user_id: UserId,
-    profile: { readonly displayname?: string | undefined; readonly avatar_url?: string | undefined },
+    profile: MemberProfile,
+    update?: (room_id: RoomId) => Promise<unknown>,
   ): Promise<void>
+  /** Puts the profile into the user's member event in one room, if they are joined and it does not say so already. */
+  updateMemberProfile(room_id: RoomId, user_id: UserId, profile: MemberProfile): Promise<void>
   readonly stats: { readonly warmRooms: number; readonly warmBytes: number; readonly busyRooms: number }
   /** Waits for what is under way. */
   close(): Promise<void>
@@ -213,26 +223,14 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         for (const draft of drafts) ids.push((await task.append(draft)).pdu.event_id)
         return ids
       }),
-    async memberProfileChanged(user_id, profile) {
+    async memberProfileChanged(
+      user_id,
+      profile,
+      update = (room_id) => engine.updateMemberProfile(room_id, user_id, profile),
+    ) {
       const rooms = await sql<{ room_id: RoomId }[]>`
         select r.room_id from memberships m join rooms r using (room_nid)
         where m.user_id = ${user_id} and m.membership = 'join' order by m.position desc`
-      const update = async (room_id: RoomId) => {
-        await engine.run(room_id, 'memberProfileChanged', async ({ room, append }) => {
-          if (membershipOf(room, user_id) !== 'join') return
-          await ensureLoaded(sql, room, [['m.room.member', user_id]])
-          const {
-            displayname: _name,
-            avatar_url: _avatar,
-            ...kept
-          } = statePdu(room, 'm.room.member', user_id)?.content ?? {}
-          // Who let the user in is no longer asked once they are in, and the reason was for the join.
-          const { join_authorised_via_users_server: _authorised, reason: _reason, ...content } = kept
-          if (profile.displayname !== undefined) content.displayname = profile.displayname
-          if (profile.avatar_url !== undefined) content.avatar_url = profile.avatar_url
-          await append({ type: 'm.room.member', state_key: user_id, sender: user_id, content })
-        })
-      }
       const waiting = rooms.map((row) => row.room_id).reverse()
       const worker = async () => {
         for (let room_id = waiting.pop(); room_id !== undefined; room_id = waiting.pop()) {
@@ -244,6 +242,18 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
       }
       await Promise.all(Array.from({ length: Math.min(profileFanOut, waiting.length) }, worker))
     },
+    updateMemberProfile: (room_id, user_id, profile) =>
+      engine.run(room_id, 'updateMemberProfile', async ({ room, append }) => {
+        if (membershipOf(room, user_id) !== 'join') return
+        await ensureLoaded(sql, room, [['m.room.member', user_id]])
+        const { displayname, avatar_url, ...kept }: JsonObject = statePdu(room, 'm.room.member', user_id)?.content ?? {}
+        if (displayname === profile.displayname && avatar_url === profile.avatar_url) return
+        // Who let the user in is no longer asked once they are in, and the reason was for the join.
+        const { join_authorised_via_users_server: _authorised, reason: _reason, ...content } = kept
+        if (profile.displayname !== undefined) content.displayname = profile.displayname
+        if (profile.avatar_url !== undefined) content.avatar_url = profile.avatar_url
+        await append({ type: 'm.room.member', state_key: user_id, sender: user_id, content })
+      }),
     stats: {
       get warmRooms() {
         return warm.size

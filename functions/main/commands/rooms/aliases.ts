@@ -50,8 +50,12 @@ export function aliasHandlers(
       return {}
     },
 
-    async deleteAlias({ alias, user_id }) {
+    async deleteAlias({ alias, user_id, room_id }) {
       const target = await aliasTarget(sql, alias)
+      if (target && room_id !== target.room_id) {
+        // It moved since it was looked up, perhaps to a room that is written elsewhere.
+        throw new MatrixError('M_UNAVAILABLE', `The alias ${alias} is being moved`, { extra: { retry_after_ms: 100 } })
+      }
       if (!target) throw new MatrixError('M_NOT_FOUND', `There is no alias ${alias} on this server`)
       const isAdmin = await isServerAdmin(user_id)
       await engine.run(target.room_id, 'deleteAlias', async ({ room, append, write }) => {

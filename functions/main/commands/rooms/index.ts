@@ -16,6 +16,14 @@ export function roomHandlers(deps: RoomCommandDeps): Pick<MainClient, keyof type
     changeMembership: changeMembershipHandler(deps),
     forgetRoom: forgetRoomHandler(deps),
     upgradeRoom: upgradeRoomHandler(deps),
+    async updateMemberProfile({ room_id, user_id, ...profile }) {
+      await deps.engine.updateMemberProfile(room_id, user_id, profile)
+      return {}
+    },
+    async carryOverSettings({ room_id, user_id }) {
+      await deps.carryOver.joined(user_id, room_id)
+      return {}
+    },
     ...aliasHandlers(deps),
   }
 }
