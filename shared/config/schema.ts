@@ -43,6 +43,16 @@ export const Config = v.object({
     v.pipe(text, v.description('Ed25519 key file; made at the first start. Default: signing.key in data_dir.')),
   ),
   listeners: v.optional(v.pipe(v.array(listener), v.description('Where to listen.')), [{ port: 8008 }]),
+  handler_url: v.optional(
+    v.pipe(
+      text,
+      v.url(),
+      v.metadata({ expected: 'a URL such as http://10.0.0.5:8008' }),
+      v.description(
+        'Where the edge and other handlers reach this handler. Default: its first listener; where that is on every address, at the first of this machine.',
+      ),
+    ),
+  ),
   trusted_proxies: v.optional(
     v.pipe(v.array(text), v.description('Addresses or CIDR ranges whose X-Forwarded-For is believed.')),
     [],
@@ -53,6 +63,20 @@ export const Config = v.object({
       connections: v.optional(
         v.pipe(v.number(), v.integer(), v.minValue(2), v.description('Connections for reading.')),
         8,
+      ),
+      read_url: v.optional(
+        secret(
+          'postgres:// URL of a login that may only read, for handlers: grant it ganglion_reader. Default: url, taking that role on.',
+        ),
+      ),
+      handler_connections: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(1),
+          v.description('Connections of each handler, where roles run apart; idle ones are closed.'),
+        ),
+        4,
       ),
       prepare: v.optional(
         v.pipe(
@@ -272,6 +296,44 @@ export const Config = v.object({
       room_creation: limit('New rooms, by user', { per_second: 0.1, burst: 10 }),
       account: limit('Changes of account, profile and devices, by user', { per_second: 5, burst: 30 }),
       read: limit('Costly reads, by user', { per_second: 50, burst: 200 }),
+    }),
+    {},
+  ),
+  metrics: v.optional(
+    v.object({
+      listen: v.optional(
+        v.pipe(
+          v.object({
+            port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
+            bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
+          }),
+          v.description('Where each process serves Prometheus metrics at /metrics; without it there are none.'),
+        ),
+      ),
+    }),
+    {},
+  ),
+  tracing: v.optional(
+    v.object({
+      otlp_url: v.optional(
+        v.pipe(
+          text,
+          v.url(),
+          v.metadata({ expected: 'a URL such as http://127.0.0.1:4318' }),
+          v.description(
+            'Collector that takes OpenTelemetry traces by OTLP over HTTP (JSON), at /v1/traces below this URL; without it nothing is traced.',
+          ),
+        ),
+      ),
+      sample_ratio: v.optional(
+        v.pipe(
+          v.number(),
+          v.minValue(0),
+          v.maxValue(1),
+          v.description('Share of the traces that begin here which is recorded; 1 for all.'),
+        ),
+        1,
+      ),
     }),
     {},
   ),
