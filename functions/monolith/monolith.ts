@@ -10,10 +10,11 @@ import type { Logger } from '../../shared/logging.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
-import { loadOrMakeSigningKey } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
 import { migrate } from '../../shared/storage/migrate.ts'
 import { connectForReading, connectForWriting, type MainSql } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
+import { federationRoutes } from '../federation/routes.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
 import { createSyncRole } from '../sync/role.ts'
@@ -100,6 +101,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     })
     const context = roleContext(handlers)
     mount(app, sync.routes, { ...context, deps: sync.deps })
+    mount(app, federationRoutes, { ...context, deps: { config, clock, signingKeys: loadSigningKeys(config) } })
     undo.push(async () => {
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()

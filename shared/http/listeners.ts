@@ -1,19 +1,24 @@
 /** The TCP and TLS listeners of one app. They are bound before anything else starts, so that a second server on the same
  *  ports fails before it touches the first one's data; what arrives early waits for `open`. */
 import { readFileSync } from 'node:fs'
-import { createServer as createHttpServer, type Server } from 'node:http'
+import { createServer as createHttpServer, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
 import type { Config } from '../config/schema.ts'
+import { advertisedUrl } from './advertised-url.ts'
 
 export type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>
 
 export interface Listeners {
   /** Such as `http://127.0.0.1:8008`, in the configuration's order. */
   readonly addresses: readonly string[]
+  /** Where other machines reach the first listener. */
+  readonly url: string
   /** From now on requests are answered by `fetch`. */
   open(fetch: Fetch): void
+  /** From now on each answer is the last of its connection, so that proxies look for other servers. */
+  lastAnswers(): void
   /** Takes no new connections, and ends when the open requests are answered; what is left after `drainMs` is cut. */
   close(drainMs: number): Promise<void>
 }
@@ -48,9 +53,17 @@ export async function bindListeners(config: Config): Promise<Listeners> {
   }
   return {
     addresses,
+    url: urlOf(config, servers),
     open(given) {
       fetch = given
       opened.resolve(given)
+    },
+    lastAnswers() {
+      for (const server of servers) {
+        server.prependListener('request', (_, response: ServerResponse) => {
+          response.shouldKeepAlive = false
+        })
+      }
     },
     async close(drainMs) {
       opened.reject(new Error('the server closed before it was ready'))
@@ -68,6 +81,14 @@ export async function bindListeners(config: Config): Promise<Listeners> {
       clearTimeout(cut)
     },
   }
+}
+
+/** The first listener speaks for all. */
+function urlOf(config: Config, [server]: readonly Server[]): string {
+  const [listener] = config.listeners
+  if (!listener || !server) throw new Error('listeners: there is none')
+  const tls = listener.tls_certificate_path !== undefined
+  return advertisedUrl({ bind: listener.bind, port: (server.address() as AddressInfo).port, tls })
 }
 
 type Listener = Config['listeners'][number]

@@ -52,6 +52,15 @@ const v3 = '/_matrix/client/v3/'
 const servedPrefix = /^\/(?:_matrix|_synapse|\.well-known)\//
 const routers = new WeakMap<Hono, Router<Target>>()
 
+/** Answers a request that no route of the app takes; undefined where it is nobody else's either. */
+export type Elsewhere = (c: Context, path: string) => Promise<Response> | undefined
+const elsewheres = new WeakMap<Hono, Elsewhere>()
+
+/** From now on, what no route of the app takes goes there first. */
+export function serveElsewhere(app: Hono, elsewhere: Elsewhere): void {
+  elsewheres.set(app, elsewhere)
+}
+
 /** Adds the routes to the app. Paths of version v3 are served as r0 too. Whatever else the app serves under other
  *  prefixes is left alone; under Matrix's own an unknown path is M_UNRECOGNIZED. */
 export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
@@ -77,6 +86,10 @@ function install(app: Hono, log: ErrorLog): Router<Target> {
     const requested = c.req.raw.method
     if (requested === 'OPTIONS') return new Response(null, { status: 204, headers: preflightHeaders })
     const match = router.find(requested === 'HEAD' ? 'GET' : (requested as Method), path)
+    if (match.found === 'path' || match.found === 'nothing') {
+      const answered = elsewheres.get(app)?.(c, path)
+      if (answered) return answered
+    }
     switch (match.found) {
       case 'endpoint':
         return answer(c, match.endpoint, match.values, search)
@@ -151,7 +164,10 @@ async function call(
       }
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
-  if (route.limit) context.limiter.take(route.limit, user?.user_id ?? request.ip)
+  if (route.limit) {
+    const taken = context.limiter.take(route.limit, user?.user_id ?? request.ip)
+    if (taken) await taken
+  }
 
   const params = route.params && parsePart(route.params, record(names, values), 'path')
   const query = route.query && parsePart(route.query, queryRecord(request, search), 'query')

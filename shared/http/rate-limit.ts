@@ -9,8 +9,9 @@ import type { RateLimit } from './route.ts'
 const bucketsMax = 20_000
 
 export interface Limiter {
-  /** Takes one token of `key`'s bucket; throws M_LIMIT_EXCEEDED where there is none. */
-  take(limit: RateLimit, key: string): void
+  /** Takes one token of `key`'s bucket; throws M_LIMIT_EXCEEDED where there is none, or rejects where the buckets are
+   *  elsewhere. */
+  take(limit: RateLimit, key: string): void | Promise<void>
 }
 
 interface Bucket {
@@ -38,10 +39,16 @@ export function createLimiter(limits: Config['rate_limits'], clock: Clock): Limi
       bucket.tokens = Math.min(burst, bucket.tokens + (Math.max(0, now - bucket.at) / 1000) * per_second)
       bucket.at = now
       if (bucket.tokens < 1) {
-        const wait = per_second > 0 ? Math.ceil(((1 - bucket.tokens) / per_second) * 1000) : 3_600_000
-        throw new MatrixError('M_LIMIT_EXCEEDED', 'Too many requests', { extra: { retry_after_ms: wait } })
+        throw limitExceeded(per_second > 0 ? Math.ceil(((1 - bucket.tokens) / per_second) * 1000) : neverRefilledMs)
       }
       bucket.tokens -= 1
     },
   }
+}
+
+/** What a caller is told to wait where the bucket is never filled again. */
+export const neverRefilledMs = 3_600_000
+
+export function limitExceeded(retryAfterMs: number): MatrixError {
+  return new MatrixError('M_LIMIT_EXCEEDED', 'Too many requests', { extra: { retry_after_ms: retryAfterMs } })
 }

@@ -7,7 +7,7 @@ import type { Replication } from '../replication/replication.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import type { ErrorLog } from './error-response.ts'
 import type { MountContext } from './mount.ts'
-import { createLimiter } from './rate-limit.ts'
+import { createLimiter, type Limiter } from './rate-limit.ts'
 import { clientAddressBehind } from './request-info.ts'
 
 export interface RoleContextDeps {
@@ -17,6 +17,8 @@ export interface RoleContextDeps {
   readonly replication: Replication
   readonly clock: Clock
   readonly log: ErrorLog
+  /** In place of limits that this process keeps by itself. */
+  readonly limiter?: Limiter
   /** Where metrics are on. */
   readonly observe?: MountContext<unknown>['observe']
 }
@@ -41,7 +43,7 @@ export function roleContext(deps: RoleContextDeps): RoleContext {
       confirmRefresh: main.confirmRefresh,
     }),
     fresh: replication.fresh && (() => replication.fresh?.()),
-    limiter: createLimiter(config.rate_limits, clock),
+    limiter: deps.limiter ?? createLimiter(config.rate_limits, clock),
     clientAddress: clientAddressBehind(config.trusted_proxies),
     log,
     observe: deps.observe,

@@ -12,9 +12,15 @@ export function signingKeyPath(config: Config): string {
 export function loadOrMakeSigningKey(config: Config): SigningKey {
   const file = signingKeyPath(config)
   if (!existsSync(file)) makeKeyFile(file)
-  const [key] = parseSigningKeyFile(readFileSync(file, 'utf8'))
+  return loadSigningKeys(config)[0]
+}
+
+/** All keys of the file; the first signs. Throws a sentence for the operator when there is no file, or none in it. */
+export function loadSigningKeys(config: Config): readonly [SigningKey, ...SigningKey[]] {
+  const file = signingKeyPath(config)
+  const [key, ...others] = parseSigningKeyFile(readFileSync(file, 'utf8'))
   if (!key) throw new Error(`${file}: expected a line such as "ed25519 a_abcd <base64 seed>"`)
-  return key
+  return [key, ...others]
 }
 
 /** Written whole under another name first: a crash must not leave half a key, and two starts must agree on one. */

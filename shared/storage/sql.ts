@@ -21,6 +21,8 @@ export interface ConnectOptions {
   readonly idleTimeoutS?: number
   /** Whether statements are prepared by name; default true. */
   readonly prepare?: boolean
+  /** A role of the database that the login takes on as it connects. */
+  readonly role?: string
   /** A query without an answer for this long fails; default 30,000. */
   readonly answerMs?: number
 }
@@ -58,7 +60,10 @@ function client(options: ConnectOptions, lost: () => void): postgres.Sql<Types> 
     ...socketOf(options.url),
     max: options.connections,
     types,
-    connection: { application_name: options.applicationName },
+    connection: {
+      application_name: options.applicationName,
+      ...(options.role === undefined ? {} : { role: options.role }),
+    },
     idle_timeout: options.idleTimeoutS ?? 0,
     connect_timeout: connectTimeoutS,
     backoff: () => reconnectDelayS,

@@ -33,7 +33,7 @@ export interface AuthDemand {
 export async function requireInteractiveAuth({ main, limiter }: ClientDeps, demand: AuthDemand): Promise<void> {
   const { auth, ...rest } = demand
   // A password tried here is a login by another way.
-  if (auth?.password != null && demand.user_id !== undefined) limiter.take('login', demand.user_id)
+  if (auth?.password != null && demand.user_id !== undefined) await limiter.take('login', demand.user_id)
   const answer = await main.authenticateInteractively({ ...rest, ...(auth ? { auth: withoutNulls(auth) } : {}) })
   if (answer.passed) return
   const { session, completed, failure } = answer

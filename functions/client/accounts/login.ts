@@ -70,7 +70,7 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
       if (!deps.config.password.enabled) throw new MatrixError('M_FORBIDDEN', 'This server has no login by password')
       if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
       const user_id = await typedUser(body, deps)
-      deps.limiter.take('login', user_id)
+      await deps.limiter.take('login', user_id)
       return { type: 'm.login.password', user_id, password: body.password }
     }
     case 'm.login.token':

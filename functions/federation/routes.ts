@@ -1,0 +1,4 @@
+/** Everything that the federation role serves. */
+import { getServerKeys } from './server-keys.ts'
+
+export const federationRoutes = [getServerKeys] as const

@@ -1,0 +1,23 @@
+/** The keys by which others know what this server signed. */
+import type { JsonObject } from '../../shared/matrix/json-value.ts'
+import { signJson } from '../../shared/matrix/signatures.ts'
+import { route } from './deps.ts'
+
+/** Others ask again after this long; so long they take signatures of a key that was replaced. */
+const validForMs = 24 * 3_600_000
+
+export const getServerKeys = route({
+  method: 'GET',
+  path: '/_matrix/key/v2/server',
+  spec: 'server-server-api/#get_matrixkeyv2server',
+  auth: 'none',
+  handle(_, { config, clock, signingKeys }) {
+    const keys: JsonObject = {
+      server_name: config.server_name,
+      valid_until_ts: clock.now() + validForMs,
+      verify_keys: Object.fromEntries(signingKeys.map((key) => [key.keyId, { key: key.publicKeyBase64 }])),
+      old_verify_keys: {},
+    }
+    return signingKeys.reduce((signed, key) => signJson(signed, config.server_name, key), keys)
+  },
+})
