@@ -11,8 +11,9 @@ export interface ShardOwnership {
   /** Whether commands of this shard are taken now. */
   owns(shard: number): boolean
   /** Holds the shard until the returned function is called; undefined where this process does not own it, or is about to
-   *  give it up. `anyShard` is refused only when the process ends. */
-  enter(shard: number): (() => void) | undefined
+   *  give it up. `anyShard` is refused only when the process ends. `nested`: for work that is already under way on
+   *  another shard, also where this one is about to be given up: two that wait for each other would never end. */
+  enter(shard: number, nested?: boolean): (() => void) | undefined
   /** Called after the shards are this process's, before their first command. Returns how to end that. */
   onGained(listener: OnShards): () => void
   /** Called when nothing works on the shards any more, before they are anybody else's; waits for what is returned. */
