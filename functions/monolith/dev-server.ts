@@ -6,7 +6,9 @@ import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { ConfigError, loadConfig } from '../../shared/config/load.ts'
 import type { Config } from '../../shared/config/schema.ts'
-import { run } from './run.ts'
+import { createLogger } from '../../shared/logging.ts'
+import { runConfigured } from '../../shared/role/run-process.ts'
+import { createMonolith } from './monolith.ts'
 
 const { values } = parseArgs({
   options: { 'config-path': { type: 'string', short: 'c', multiple: true, default: [] } },
@@ -18,8 +20,10 @@ try {
   // Twice: where the secret is kept is for the configuration to say.
   const { config, warnings } = await load(keptSecret((await load()).config.data_dir))
   const fresh = !existsSync(path.join(config.data_dir, 'postgres'))
-  const { monolith } = await run(config)
-  const lines = [...warnings.map((warning) => `Warning: ${warning}`), ...greeting(config, monolith.addresses, fresh)]
+  const { addresses } = await runConfigured(config, createLogger(config.log), (_, log) =>
+    createMonolith(config, { log }),
+  )
+  const lines = [...warnings.map((warning) => `Warning: ${warning}`), ...greeting(config, addresses, fresh)]
   process.stdout.write(`${lines.join('\n')}\n`)
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error

@@ -15,6 +15,8 @@ export interface Running {
   close(): Promise<void>
 }
 
+export type Start = (config: Config, log: Logger) => Promise<Running>
+
 /** After the first requests of whoever waited for the start. */
 const settleAfterMs = 3_000
 const usageExit = 2
@@ -22,15 +24,18 @@ const bugExit = 70
 
 /** Loads the configuration that `-c` or GANGLION_CONFIG_PATH names, starts, and lives until a signal or a failure. Exits
  *  with 2 where the configuration is not usable, with 1 where the start fails, and with 0 after SIGTERM or SIGINT. */
-export async function runProcess(
-  role: string,
-  start: (config: Config, log: Logger) => Promise<Running>,
-): Promise<void> {
+export async function runProcess(role: string, start: Start): Promise<void> {
   const loaded = await loadConfig({ paths: configPaths(), env: process.env }).catch(refuse)
   if (!loaded) return
   const { config, warnings } = loaded
   const log = createLogger(config.log)
   for (const warning of warnings) log.warn({}, warning)
+  const { addresses } = await runConfigured(config, log, start)
+  log.info({ role, addresses, server_name: config.server_name, ms: Math.round(performance.now()) }, 'ready')
+}
+
+/** The same with a configuration that is there. Resolves once requests are answered. */
+export async function runConfigured(config: Config, log: Logger, start: Start): Promise<Running> {
   // From the first moment: what is started is stopped again, also by a signal in the middle of the start.
   const signalled = new Promise<NodeJS.Signals>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve(signal))
@@ -42,8 +47,7 @@ export async function runProcess(
     signalled.then((signal) => end(running, log, 0, { signal }, 'stopping'))
     running.failed?.then((err) => end(running, log, 1, { err }, 'cannot go on'))
     settle()
-    const started = { role, addresses: running.addresses, server_name: config.server_name, ms: sinceExecMs() }
-    log.info(started, 'ready')
+    return running
   } catch (error) {
     if (error instanceof ConfigError) {
       refuse(error)
@@ -68,12 +72,8 @@ function refuse(error: unknown): undefined {
   return undefined
 }
 
-function sinceExecMs(): number {
-  return Math.round(performance.now())
-}
-
 /** A start leaves more behind than a resting server holds; without traffic nothing would ever collect it. */
-export function settle(): void {
+function settle(): void {
   setTimeout(() => {
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as (options: object) => void
@@ -82,7 +82,7 @@ export function settle(): void {
   }, settleAfterMs).unref()
 }
 
-export async function end(
+async function end(
   running: Running,
   log: Logger,
   code: number,
@@ -97,7 +97,7 @@ export async function end(
 }
 
 /** A broken invariant: go down, be restarted, have it in the log. */
-export function die(log: Logger, err: unknown): never {
+function die(log: Logger, err: unknown): never {
   log.error({ err }, 'a bug: the process ends')
   log.flush()
   process.exit(bugExit)
