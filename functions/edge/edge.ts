@@ -1,0 +1,119 @@
+/** The edge on Node: the reverse proxy before the roles, put together. It keeps nothing but connections. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { TLSSocket } from 'node:tls'
+import type { Config } from '../../shared/config/schema.ts'
+import { requestIdsBehind } from '../../shared/http/request-id.ts'
+import { clientAddressBehind } from '../../shared/http/request-info.ts'
+import type { Role } from '../../shared/http/route.ts'
+import { roles } from '../../shared/http/route-table.ts'
+import type { Logger } from '../../shared/logging.ts'
+import { badTarget } from './answers.ts'
+import { decide } from './decide.ts'
+import { listenAtEdge } from './edge-server.ts'
+import { Exchange, type ExchangeDeps, writeAnswer } from './exchange.ts'
+import type { ClientFacts } from './forwarded-headers.ts'
+import { handlerConnections } from './handler-connections.ts'
+import { Upstreams } from './upstreams.ts'
+
+export interface Edge {
+  /** Such as `http://127.0.0.1:8008`. */
+  readonly addresses: readonly string[]
+  /** The handlers of a role from now on; those of the configuration until then. */
+  setUpstreams(role: Role, urls: readonly string[]): void
+  /** Answers what is under way. */
+  close(): Promise<void>
+}
+
+/** Under the ten seconds that supervisors usually leave before they kill. */
+const drainMs = 5_000
+/** Roles without which hardly any client can work. */
+const needed: readonly Role[] = ['sync', 'client']
+
+/** Rejects with a sentence for the operator when it cannot listen; then nothing is left open. */
+export async function createEdge(config: Config, log: Logger): Promise<Edge> {
+  const upstreams = Object.fromEntries(
+    roles.map((role) => [role, new Upstreams({ urls: config.edge.upstreams[role] ?? [] })]),
+  ) as Record<Role, Upstreams>
+  const connections = handlerConnections()
+  const clientAddress = clientAddressBehind(config.trusted_proxies)
+  const requestIdOf = requestIdsBehind(config.trusted_proxies)
+  const limits = config.edge.body_limits
+  let stopping = false
+
+  const onFailure: ExchangeDeps['onFailure'] = ({ upstream, requestId, error, answered }) =>
+    log.warn({ upstream, request_id: requestId, err: error, answered }, 'a handler failed')
+  const deps = Object.fromEntries(
+    roles.map((role) => [role, { upstreams: upstreams[role], connections, onFailure }]),
+  ) as Record<Role, ExchangeDeps>
+
+  function factsOf(incoming: IncomingMessage): ClientFacts {
+    const { headers } = incoming
+    const { requestId, trusted } = requestIdOf(incoming)
+    const forwardedFor = headers['x-forwarded-for']
+    const direct = (incoming.socket as Partial<TLSSocket>).encrypted === true ? 'https' : 'http'
+    const proto = trusted ? headers['x-forwarded-proto'] : undefined
+    const host = trusted ? headers['x-forwarded-host'] : undefined
+    return {
+      address: clientAddress(incoming, typeof forwardedFor === 'string' ? forwardedFor : null),
+      proto: proto === 'https' || proto === 'http' ? proto : direct,
+      host: typeof host === 'string' ? host : headers.host,
+      requestId,
+      trusted,
+    }
+  }
+
+  function answer(incoming: IncomingMessage, outgoing: ServerResponse): void {
+    // A client may send the whole URL; handlers get its path, as every proxy would pass it on.
+    const target = (incoming.url ?? '').replace(/^https?:\/\/[^/?#]*/i, '')
+    if (!target.startsWith('/')) writeAnswer(outgoing, badTarget)
+    else if (isProbe(target)) probe(target, outgoing)
+    else {
+      incoming.url = target
+      route(incoming, outgoing, target)
+    }
+  }
+
+  function route(incoming: IncomingMessage, outgoing: ServerResponse, target: string): void {
+    const { method = 'GET', headers } = incoming
+    const length = headers['content-length']
+    const { authorization } = headers
+    const contentLength = length === undefined ? undefined : Number(length)
+    const decision = decide({ method, target, authorization, contentLength }, limits)
+    if (decision.answer) {
+      writeAnswer(outgoing, decision.answer)
+      return
+    }
+    const { forward } = decision
+    new Exchange(incoming, outgoing, forward, factsOf(incoming), deps[forward.role]).start()
+  }
+
+  function probe(target: string, outgoing: ServerResponse): void {
+    if (target !== '/ready') {
+      writeAnswer(outgoing, { status: 200, headers: { 'Content-Type': 'text/plain' }, body: 'OK' })
+      return
+    }
+    const reasons: string[] = needed.filter((role) => upstreams[role].all.length === 0)
+    if (stopping) reasons.push('stopping')
+    const body = JSON.stringify({ ready: reasons.length === 0, reasons })
+    const headers = { 'Content-Type': 'application/json' }
+    writeAnswer(outgoing, { status: reasons.length === 0 ? 200 : 503, headers, body })
+  }
+
+  const server = await listenAtEdge(config.edge.listeners ?? config.listeners, answer)
+  return {
+    addresses: server.addresses,
+    setUpstreams(role, urls) {
+      upstreams[role].set(urls)
+      connections.keepOnly(new Set(roles.flatMap((each) => upstreams[each].all.map(({ url }) => url))))
+    },
+    async close() {
+      stopping = true
+      await server.close(drainMs)
+      connections.close()
+    },
+  }
+}
+
+function isProbe(target: string): boolean {
+  return target === '/health' || target === '/live' || target === '/ready'
+}

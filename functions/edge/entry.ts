@@ -1,0 +1,36 @@
+/** The edge as a process: `node functions/edge/entry.ts -c homeserver.yaml`. */
+import { systemClock } from '../../shared/clock.ts'
+import { ConfigError } from '../../shared/config/load.ts'
+import type { Config } from '../../shared/config/schema.ts'
+import type { Logger } from '../../shared/logging.ts'
+import { openRedis } from '../../shared/redis/connection.ts'
+import { keyspace } from '../../shared/redis/keys.ts'
+import { handlerDirectory } from '../../shared/role/handler-registry.ts'
+import { type Running, runProcess } from '../../shared/role/run-process.ts'
+import { followHandlers, rolesToDiscover } from './discovery.ts'
+import { createEdge } from './edge.ts'
+
+async function start(config: Config, log: Logger): Promise<Running> {
+  const unknown = rolesToDiscover(config)
+  const { url, token, tls_ca_path: caPath } = config.redis
+  if (unknown.length > 0 && url === undefined) {
+    throw new ConfigError([
+      `the edge does not know where the handlers of ${unknown.join(', ')} are: set redis.url, where they announce themselves, or edge.upstreams`,
+    ])
+  }
+  const edge = await createEdge(config, log)
+  if (unknown.length === 0 || url === undefined) return edge
+  const redis = openRedis({ url, token, caPath, log })
+  const directory = handlerDirectory({ redis, keys: keyspace(config.redis.prefix), clock: systemClock })
+  const unfollow = followHandlers({ edge, directory, roles: unknown, clock: systemClock, log })
+  return {
+    addresses: edge.addresses,
+    async close() {
+      await edge.close()
+      unfollow()
+      await redis.close()
+    },
+  }
+}
+
+await runProcess('edge', start)
