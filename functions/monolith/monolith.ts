@@ -11,8 +11,8 @@ import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-s
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
-import { migrate } from '../../shared/storage/migrate.ts'
-import { connectForReading, connectForWriting, type MainSql } from '../../shared/storage/sql.ts'
+import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
+import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
 import { federationRoutes } from '../federation/routes.ts'
 import { createMain } from '../main/main.ts'
@@ -119,8 +119,4 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     await close()
     throw error
   }
-}
-
-async function applyMigrations(sql: MainSql, log: Logger): Promise<void> {
-  for (const { name } of await migrate(sql)) log.info({ migration: name }, 'applied a migration')
 }
