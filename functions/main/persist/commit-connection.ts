@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import postgres from 'postgres'
 import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
-import { committedStreams, type EncodedBatch } from './commit-batch.ts'
+import type { EncodedBatch } from './commit-batch.ts'
 import type { Writes } from './writes.ts'
 
 /** The streams' positions in the order of `committedStreams`. */
@@ -31,8 +31,6 @@ export interface CommitConnection {
   /** The last batch that this writer committed, under whichever connection, and the positions after it. */
   readonly lastBatch: number
   readonly lastPositions: Positions
-  /** What the streams stood at when the connection was made. */
-  readonly positions: Positions
   send(batchNumber: number, encoded: EncodedBatch, batch: readonly Writes[]): Promise<Positions>
   /** Gives up on an answer: what was sent is then as uncertain as after a lost connection. */
   abandon(): void
@@ -118,15 +116,9 @@ async function open(
           backend_pid = excluded.backend_pid, backend_start = excluded.backend_start
         returning epoch, batch, positions::text as positions`
   if (!row) throw new FencedError()
-  const stored = await reserved<{ name: string; position: number }[]>`select name, position from streams`
-  const positionOf = new Map(stored.map(({ name, position }) => [name, position]))
   return {
     epoch: row.epoch,
-    found: {
-      lastBatch: row.batch,
-      lastPositions: parsePositions(row.positions),
-      positions: committedStreams.map((name) => positionOf.get(name) ?? 0),
-    },
+    found: { lastBatch: row.batch, lastPositions: parsePositions(row.positions) },
   }
 }
 

@@ -4,7 +4,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 import type postgres from 'postgres'
 import type { Clock } from '../../../shared/clock.ts'
+import { liveNumber, tallies } from '../../../shared/metrics/tallies.ts'
 import type { Publisher } from '../../../shared/replication/replication.ts'
+import { outsideRequests } from '../../../shared/request-context.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../../shared/streams/define.ts'
 import type { RowOf, StreamPositions } from '../../../shared/streams/registry.ts'
@@ -29,6 +31,8 @@ export interface CommitterOptions {
   readonly onAway?: () => void
   /** Two processes with one name exclude each other: the later one wins. */
   readonly writer?: string
+  /** Where the writer's row was claimed beforehand: by whom. Who has replaced that one since can't be taken over from. */
+  readonly owner?: string
 }
 
 const limits = {
@@ -66,14 +70,13 @@ export function createCommitter(options: CommitterOptions): Committer {
   const { sql, publisher, clock, writer = 'main' } = options
   let queue: Queued[] = []
   let pumping: Promise<void> | undefined
-  const owner = randomUUID()
+  const owner = options.owner ?? randomUUID()
   let connection: CommitConnection | undefined
-  let connectedBefore = false
+  let connectedBefore = options.owner !== undefined
   let batchNumber = 0
-  /** Positions after the last batch that was published. */
-  let published: Positions | undefined
   let fatal: Error | undefined
   let closed = false
+  const forgetDepth = liveNumber('ganglion_commit_queue_depth', 'Writes that wait for their commit', () => queue.length)
   /** When the database went away; undefined while it is there. */
   let awaySince: number | undefined
 
@@ -91,7 +94,6 @@ export function createCommitter(options: CommitterOptions): Committer {
         connection = await openCommitConnection(sql, { writer, owner, again: connectedBefore })
         connectedBefore = true
         batchNumber = Math.max(batchNumber, connection.lastBatch)
-        published ??= connection.positions
         awaySince = undefined
       } catch (error) {
         if (error instanceof FencedError || isRefused(error)) throw error
@@ -151,10 +153,9 @@ export function createCommitter(options: CommitterOptions): Committer {
     after: Positions,
     unplaced: readonly Unplaced<RowOf<S>>[],
   ): void {
-    const prev = published?.[index] ?? 0
+    // Others may have written between this batch and the last one of this process.
     const position = after[index] ?? 0
-    if (position !== prev + unplaced.length)
-      throw new Error(`stream ${stream} moved from ${prev} to ${position} with ${unplaced.length} rows of this process`)
+    const prev = position - unplaced.length
     const rows = unplaced.map((row, i) => ({ ...row, position: prev + 1 + i }) as unknown as RowOf<S>)
     publisher.publish(stream, { prev: prev as StreamPosition, position: position as StreamPosition, rows })
   }
@@ -169,10 +170,11 @@ export function createCommitter(options: CommitterOptions): Committer {
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
     if (events.length > 0) publish('events', 0, after, events)
+    tallies.commits++
+    tallies.writes += batch.length
+    for (const { writes } of batch) tallies.eventsPersisted += writes.events?.length ?? 0
     if (receipts.length > 0) publish('receipts', 1, after, receipts)
     if (accountData.length > 0) publish('account_data', 2, after, accountData)
-    const moved = [events, receipts, accountData, invalidations]
-    published = (published ?? after).map((position, i) => (moved[i]?.length ? (after[i] ?? position) : position))
   }
 
   async function flush(batch: readonly Queued[]): Promise<void> {
@@ -199,7 +201,13 @@ export function createCommitter(options: CommitterOptions): Committer {
       // Stored, but readers would miss it: only a restart, with positions read anew, puts that right.
       die(error as Error)
     }
-    for (const queued of batch) queued.resolve()
+    const answer = () => {
+      for (const queued of batch) queued.resolve()
+    }
+    const acknowledged = publisher.acknowledged?.()
+    if (acknowledged === undefined) answer()
+    // The next batch does not wait for it.
+    else void acknowledged.then(answer, die)
   }
 
   /** A poison write fails alone. */
@@ -273,11 +281,13 @@ export function createCommitter(options: CommitterOptions): Committer {
       if (awaySince !== undefined && now - awaySince > outageGraceMs) return Promise.reject(unavailable())
       return new Promise((resolve, reject) => {
         queue.push({ writes, queuedTs: now, resolve, reject })
-        pumping ??= pump()
+        // It works for all who wait, not for the request that found it idle.
+        pumping ??= outsideRequests(pump)
       })
     },
     async close() {
       closed = true
+      forgetDepth()
       await pumping
       connection?.release()
       connection = undefined
