@@ -18,6 +18,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'make an account on a running server, by its shared secret',
     load: async () => (await import('./register-user.ts')).registerUser,
   },
+  'generate-signing-key': {
+    summary: 'make a key by which the server signs its events',
+    load: async () => (await import('./generate-signing-key.ts')).generateSigningKeyFile,
+  },
   health: {
     summary: 'ask the process on this machine whether it lives, or can serve',
     load: async () => (await import('./health.ts')).health,
