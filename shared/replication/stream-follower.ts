@@ -53,6 +53,12 @@ export class StreamFollower<Row extends Placed> {
     if (position > this.newest) this.newest = position
   }
 
+  /** What was heard of does not exist: forgets all of it that is not delivered. */
+  unhear(): void {
+    this.newest = this.current
+    this.early = []
+  }
+
   /** What is known to be missing, up to the first thing that is here. */
   gap(): Gap | undefined {
     if (this.newest <= this.current) return undefined

@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { RoomId, UserId } from '../matrix/ids.ts'
+import { missedAccountData } from '../storage/stream-gaps.ts'
 import { defineStream, StreamPosition } from './define.ts'
 
 /** Global (room_nid 0, no room_id) and room account data; tags are type `m.tag`, push rules `m.push_rules`, the fully
@@ -18,6 +19,7 @@ export const accountData = defineStream({
   name: 'account_data',
   row: AccountDataRow,
   kept: 'postgres',
+  missed: missedAccountData,
   wakes: (row) => [row.user_id],
   spec: 'client-server-api/#client-config',
 })

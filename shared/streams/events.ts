@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { EventId, RoomId, UserId } from '../matrix/ids.ts'
+import { missedEvents } from '../storage/stream-gaps.ts'
 import { defineStream, StreamPosition } from './define.ts'
 
 const nid = v.pipe(v.number(), v.safeInteger())
@@ -49,6 +50,7 @@ export const events = defineStream({
   name: 'events',
   row: EventRow,
   kept: 'postgres',
+  missed: missedEvents,
   wakes: (row) => (row.member?.local ? [row.room_id, row.member.user_id] : [row.room_id]),
   spec: 'client-server-api/#syncing',
 })

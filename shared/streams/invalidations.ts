@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { missedInvalidations } from '../storage/stream-gaps.ts'
 import { defineStream, StreamPosition } from './define.ts'
 
 /** Tells caches to forget. `key` is a token's hash (base64url), a user id, or a room id, by cache. */
@@ -13,6 +14,7 @@ export const invalidations = defineStream({
   name: 'invalidations',
   row: InvalidationRow,
   kept: 'postgres',
+  missed: missedInvalidations,
   wakes: () => [],
   spec: '',
 })

@@ -19,6 +19,7 @@ export const presence = defineStream({
   name: 'presence',
   row: PresenceRow,
   kept: 'memory',
+  keyOf: (row) => row.user_id,
   // Who shares a room with the user is for the reader to find: it knows the rooms of those who wait.
   wakes: (row) => [row.user_id],
   spec: 'client-server-api/#presence',

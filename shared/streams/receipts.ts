@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { EventId, RoomId, UserId } from '../matrix/ids.ts'
+import { missedReceipts } from '../storage/stream-gaps.ts'
 import { defineStream, StreamPosition } from './define.ts'
 
 export const ReceiptType = v.picklist(['m.read', 'm.read.private'])
@@ -23,6 +24,7 @@ export const receipts = defineStream({
   name: 'receipts',
   row: ReceiptRow,
   kept: 'postgres',
+  missed: missedReceipts,
   // A private receipt wakes its owner only; a public one changes its owner's counts too.
   wakes: (row) => (row.receipt_type === 'm.read' ? [row.room_id, row.user_id] : [row.user_id]),
   spec: 'client-server-api/#receipts',

@@ -10,6 +10,11 @@ export const typing = defineStream({
   name: 'typing',
   row: TypingRow,
   kept: 'memory',
+  keyOf: (row) => row.room_id,
+  ended: {
+    is: (row) => row.user_ids.length === 0,
+    of: (key, position) => ({ position, room_id: key as RoomId, user_ids: [] }),
+  },
   wakes: (row) => [row.room_id],
   spec: 'client-server-api/#typing-notifications',
 })

@@ -38,6 +38,9 @@ test('what has outlived its retention goes, everything else stays', async () => 
   }
   await sql`update streams set position = 11 where name = 'events'`
 
+  await sql`update streams set position = 100005 where name = 'invalidations'`
+  for (const position of [1, 5, 6, 100_005])
+    await sql`insert into invalidations (position, cache, key) values (${position}, 'profile', '@a:hs')`
   expect(await prune(sql, now)).toEqual({
     idempotency: 1,
     uia_sessions: 1,
@@ -45,10 +48,12 @@ test('what has outlived its retention goes, everything else stays', async () => 
     refresh_tokens: 1,
     login_tokens: 1,
     push_deviations: 4,
+    invalidations: 2,
   })
   expect((await sql`select position from push_deviations order by 1`).map((row) => row.position)).toEqual([
     5, 6, 7, 8, 9, 10, 11,
   ])
+  expect((await sql`select position from invalidations order by 1`).map((row) => row.position)).toEqual([6, 100_005])
   expect(await prune(sql, now)).toMatchObject({ idempotency: 0, push_deviations: 0 })
 })
 

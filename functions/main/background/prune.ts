@@ -11,6 +11,8 @@ const retention = {
   /** A client that was told of its token's expiry late can still be told apart from one with a made-up token. */
   expiredTokensMs: dayMs,
   pushDeviationsMs: 90 * dayMs,
+  /** Readers that miss more than this start anew. */
+  invalidations: 100_000,
 } as const
 
 /** Short statements: none holds locks for long, whatever there is to delete. */
@@ -23,6 +25,7 @@ export interface Pruned {
   readonly refresh_tokens: number
   readonly login_tokens: number
   readonly push_deviations: number
+  readonly invalidations: number
 }
 
 /** Runs every job once and says how many rows went. */
@@ -52,6 +55,12 @@ export async function prune(sql: MainSql, now: number): Promise<Pruned> {
         select token_hash from login_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     push_deviations: await prunePushDeviations(sql, now),
+    invalidations: await repeat(
+      () => sql`delete from invalidations where position in (
+        select i.position from invalidations i, streams s
+        where s.name = 'invalidations' and i.position <= s.position - ${retention.invalidations}::bigint
+        order by i.position limit ${rowsPerStatement})`,
+    ),
   }
 }
 

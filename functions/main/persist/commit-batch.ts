@@ -228,6 +228,7 @@ export function encodeBatch(batch: readonly Writes[], now: number): EncodedBatch
     rest.add('redactions', { ...redaction })
   addReceipts(rest, receipts)
   addAccountData(rest, accountData)
+  for (const [i, { cache, key }] of invalidations.entries()) rest.add('invalidations', { cache, key, at: i + 1 })
 
   let visible = 0
   for (const event of events) if (event.visible) visible++
