@@ -3,6 +3,7 @@
 
 import { ignoredUsers } from '../../shared/core/ignored-users.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
+import { cacheTally, liveNumber } from '../../shared/metrics/tallies.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import { pushClassOf } from '../../shared/storage/push-rules.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
@@ -23,6 +24,7 @@ import { RoomMemory } from './room-memory.ts'
 import { applyOwnReceipt } from './unread.ts'
 import { Wakes } from './wakes.ts'
 
+const usersTally = cacheTally('sync_users')
 /** Users are weighed by their rooms: about 250 bytes each. */
 const membershipsMax = 400_000
 const userWeight = 8
@@ -69,6 +71,9 @@ export class Live {
       replication.subscribe('invalidations', ({ rows }) =>
         this.hear('invalidations', rows, (row) => this.onInvalidation(row)),
       ),
+      liveNumber('synapse_notifier_users', 'Users whose clients sync', () => this.users.size),
+      liveNumber('synapse_notifier_rooms', 'Rooms that they are joined to', () => this.rooms.size),
+      liveNumber('ganglion_sync_timelines_bytes', 'What their timelines weigh', () => this.memory.size),
     ]
   }
 
@@ -84,6 +89,7 @@ export class Live {
   peek(user_id: UserId): LiveUser | undefined {
     const user = this.users.get(user_id)
     if (!user) return undefined
+    usersTally.hits++
     this.users.delete(user_id)
     this.users.set(user_id, user)
     return user
@@ -101,6 +107,7 @@ export class Live {
   }
 
   private async load(user_id: UserId): Promise<LiveUser> {
+    usersTally.misses++
     const load: Load = { events: [], receipts: [], accountData: [] }
     this.loads.add(load)
     try {

@@ -27,6 +27,11 @@ export class RoomMemory {
     if (this.held.delete(room)) this.bytes -= room.bytes
   }
 
+  /** In bytes. */
+  get size(): number {
+    return this.bytes
+  }
+
   rooms(): Iterable<LiveRoom> {
     return this.held
   }

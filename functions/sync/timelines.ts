@@ -2,6 +2,7 @@
  *  queries for all rooms together. https://spec.matrix.org/v1.19/client-server-api/#syncing */
 import { historyVisibilityOf, visibleTo } from '../../shared/core/visibility.ts'
 import { isJsonObject } from '../../shared/matrix/json-value.ts'
+import { cacheTally } from '../../shared/metrics/tallies.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import {
   newestEvents,
@@ -20,6 +21,8 @@ import type { LiveUser } from './live-user.ts'
 import type { TimelinePart } from './plan.ts'
 import type { Soon } from './soon.ts'
 import type { SyncFilter } from './sync-filter.ts'
+
+const cache = cacheTally('sync_timelines')
 
 /** An event to show; `body` where its JSON is kept ready. */
 export interface ShownEvent {
@@ -93,6 +96,8 @@ function readTimelinesFromMemory(context: SectionContext, sections: readonly Roo
   const missing: RoomSection[] = []
   for (const section of sections) {
     const events = section.cached ?? cachedTail(context, section.part)
+    if (events) cache.hits++
+    else cache.misses++
     if (events) setTimeline(context, section, select(context, section.part, events))
     else missing.push(section)
   }

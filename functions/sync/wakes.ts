@@ -1,5 +1,6 @@
 /** Wakes who waits: all that is published in one turn of the event loop wakes once. Few at a time, so that between them
  *  answers are written, and requests taken, of clients that wait for something else. */
+import { tallies } from '../../shared/metrics/tallies.ts'
 import type { LiveRoom } from './live-room.ts'
 import type { LiveUser } from './live-user.ts'
 
@@ -8,10 +9,15 @@ const atOnce = 64
 
 export class Wakes {
   private readonly users = new Set<LiveUser>()
+  /** When the first of them was to be woken. */
+  private since = 0
 
   user(user: LiveUser): void {
     if (user.waiters.size === 0) return
-    if (this.users.size === 0) setImmediate(() => this.run())
+    if (this.users.size === 0) {
+      this.since = performance.now()
+      setImmediate(() => this.run())
+    }
     this.users.add(user)
   }
 
@@ -29,5 +35,6 @@ export class Wakes {
       this.users.delete(user)
       user.wake()
     }
+    tallies.lag.note(performance.now() - this.since)
   }
 }

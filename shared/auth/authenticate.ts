@@ -7,6 +7,7 @@ import type { RequestInfo } from '../http/route.ts'
 import { entriesUpTo } from '../lru-bound.ts'
 import type { DeviceId, UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
+import { cacheTally } from '../metrics/tallies.ts'
 import type { Replication } from '../replication/replication.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { accessTokenByHash } from '../storage/tokens.ts'
@@ -55,6 +56,8 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       if (tokens?.size === 0) tokensOfUser.delete(user_id)
     },
   })
+  const tally = cacheTally('access_tokens')
+  tally.size = () => entries.size
   const loading = new Map<string, Promise<Entry>>()
   /** Counts what was invalidated: a row read before an invalidation must not be remembered after it, nor answer who asks
    *  after it. */
@@ -122,8 +125,12 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
 
   return (token, request) => {
     const known = entries.get(token)
-    if (known) return admit(known, request)
+    if (known) {
+      tally.hits++
+      return admit(known, request)
+    }
     if (!isWellFormedToken(token, 'gat')) throw unknownToken()
+    tally.misses++
     let found = loading.get(token)
     if (!found) {
       const mine = load(token).finally(() => {

@@ -12,7 +12,7 @@ import { MatrixError } from '../matrix/matrix-error.ts'
 import { version } from '../version.ts'
 import { type Metrics, openMetrics } from './metrics.ts'
 import { RequestTallies } from './request-tally.ts'
-import { cacheTally, commandEnded, commandSentTally } from './tallies.ts'
+import { cacheTally, commandEnded, commandSentTally, liveNumber } from './tallies.ts'
 import { WindowMax } from './window-max.ts'
 
 const config = v.parse(Config, { server_name: 'metrics.test', metrics: { listen: { port: 0 } } })
@@ -96,8 +96,8 @@ describe('metrics', () => {
     cache.misses += 1
     cache.size = () => 7
     commandEnded(commandSentTally('sendEvent'), 'M_FORBIDDEN', 1500)
-    opening.gauge({ name: 'ganglion_depth', help: 'A depth', read: () => 4 })
-    opening.gauge({ name: 'ganglion_unknown', help: 'Not known now', labels: ['of'], read: () => undefined })
+    const end = liveNumber('ganglion_depth', 'A depth', () => 4)
+    opening.gauge({ name: 'ganglion_unknown', help: 'Not known now', labels: ['of'], read: () => [] })
     const series = await scrape(opening, '/_synapse/metrics')
     expect(series.get(`synapse_util_caches_cache_hits${labels('name="a_cache"')}`)).toBe(3)
     expect(series.get(`synapse_util_caches_cache${labels('name="a_cache"')}`)).toBe(4)
@@ -106,6 +106,8 @@ describe('metrics', () => {
       series.get(`ganglion_commands_sent_total${labels('command="sendEvent",outcome="M_FORBIDDEN"')}`),
     ).toBeGreaterThan(0)
     expect(series.get('ganglion_depth{server_name="metrics.test"}')).toBe(4)
+    end()
+    expect((await scrape(opening)).has('ganglion_depth{server_name="metrics.test"}')).toBe(false)
     expect([...series.keys()].join()).not.toContain('ganglion_unknown')
     expect(series.get('process_resident_memory_bytes{server_name="metrics.test"}')).toBeGreaterThan(1e6)
     expect(series.has('nodejs_eventloop_lag_p99_seconds{server_name="metrics.test"}')).toBe(true)

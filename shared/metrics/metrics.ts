@@ -55,6 +55,8 @@ export async function openMetrics(options: MetricsOptions): Promise<Metrics | un
   sources.addRequestMetrics(registry, requests)
   sources.addCacheMetrics(registry)
   sources.addCommandMetrics(registry)
+  sources.addWaitingMetrics(registry)
+  const addNewNumbers = sources.liveNumberMetrics(registry)
   if (options.writes) sources.addWriterMetrics(registry)
 
   const server = createServer((request, response) => {
@@ -63,6 +65,7 @@ export async function openMetrics(options: MetricsOptions): Promise<Metrics | un
       response.writeHead(404, { 'Content-Type': 'text/plain' }).end('Metrics are at /metrics\n')
       return
     }
+    addNewNumbers()
     registry.text().then(
       (text) => response.writeHead(200, { 'Content-Type': registry.contentType }).end(text),
       (err: unknown) => {

@@ -4,7 +4,7 @@ import type { StreamPositions } from '../streams/registry.ts'
 import { streamNames } from '../streams/registry.ts'
 import type { MetricRegistry } from './registry.ts'
 import type { RequestTallies } from './request-tally.ts'
-import { allCaches, allCommands, tallies } from './tallies.ts'
+import { allCaches, allCommands, allNumbers, tallies } from './tallies.ts'
 
 export function addRequestMetrics(registry: MetricRegistry, requests: RequestTallies): void {
   registry.gauge({
@@ -120,6 +120,31 @@ export function addCommandMetrics(registry: MetricRegistry): void {
       read: () => [...commands].map(([command, { inFlight }]) => [{ command }, inFlight]),
     })
   }
+}
+
+/** What parts of this process tell of themselves. They come and go at any time: the returned function, called before each
+ *  scrape, makes up for it. */
+export function liveNumberMetrics(registry: MetricRegistry): () => void {
+  const added = new Set<string>()
+  return () => {
+    const numbers = allNumbers()
+    for (const [name, { help }] of numbers) {
+      if (added.has(name)) continue
+      added.add(name)
+      registry.gauge({ name, help, read: () => numbers.get(name)?.read() ?? 0 })
+    }
+    for (const name of added) {
+      if (!numbers.has(name) && added.delete(name)) registry.remove(name)
+    }
+  }
+}
+
+export function addWaitingMetrics(registry: MetricRegistry): void {
+  registry.gauge({
+    name: 'synapse_notifier_listeners',
+    help: 'Clients that wait in a long poll',
+    read: () => tallies.waiting,
+  })
 }
 
 /** Of a process that writes. */

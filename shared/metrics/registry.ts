@@ -12,8 +12,8 @@ import {
 import { type RequestTallies, responseTimeBounds } from './request-tally.ts'
 
 export type Labels = Readonly<Record<string, string | number>>
-/** One value, several with labels, or undefined for what is not known now. */
-export type Reading = number | Iterable<readonly [Labels, number]> | undefined
+/** One value, or several with labels. */
+export type Reading = number | Iterable<readonly [Labels, number]>
 
 export interface MetricDefinition {
   readonly name: string
@@ -26,6 +26,7 @@ export interface MetricRegistry {
   gauge(definition: MetricDefinition): void
   /** The name ends in `_total`; the values only rise. */
   counter(definition: MetricDefinition): void
+  remove(name: string): void
   /** In Prometheus's text format. */
   text(): Promise<string>
   readonly contentType: string
@@ -47,7 +48,7 @@ export function createRegistry(requests: RequestTallies, constant: Labels): Metr
         registers: [registry],
         collect() {
           this.reset()
-          const reading = read() ?? []
+          const reading = read()
           if (typeof reading === 'number') this.set(reading)
           else for (const [of, value] of reading) this.set(of, value)
         },
@@ -61,12 +62,13 @@ export function createRegistry(requests: RequestTallies, constant: Labels): Metr
         registers: [registry],
         collect() {
           this.reset()
-          const reading = read() ?? []
+          const reading = read()
           if (typeof reading === 'number') this.inc(reading)
           else for (const [of, value] of reading) this.inc(of, value)
         },
       })
     },
+    remove: (name) => registry.removeSingleMetric(name),
     text: () => registry.metrics(),
     contentType: registry.contentType,
   }

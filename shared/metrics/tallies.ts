@@ -36,12 +36,21 @@ export const tallies = {
   streams: Object.fromEntries(
     streamNames.map((name): [StreamName, StreamTally] => [name, { received: 0, published: 0, caughtUp: 0 }]),
   ) as Record<StreamName, StreamTally>,
+  /** Clients that wait in a long poll. */
+  waiting: 0,
   /** Milliseconds from when something was published until who waits for it here was woken. */
   lag: new WindowMax(),
   /** Milliseconds from a command to Redis until its answer. */
   redisRoundTrip: new WindowMax(),
 }
 
+/** A number that some part of this process can tell at any time, such as the depth of a queue. */
+export interface LiveNumber {
+  readonly help: string
+  read(): number
+}
+
+const numbers = new Map<string, LiveNumber>()
 const caches = new Map<string, CacheTally>()
 const commandsSent = new Map<string, CommandTally>()
 const commandsRun = new Map<string, CommandTally>()
@@ -59,6 +68,20 @@ export function commandSentTally(command: string): CommandTally {
 /** Commands that this process runs for handlers. */
 export function commandRunTally(command: string): CommandTally {
   return entryOf(commandsRun, command, emptyCommandTally)
+}
+
+/** Tells others where to read a number; its name is that of its metric. A later one of the same name replaces it.
+ *  The returned function ends that. */
+export function liveNumber(name: string, help: string, read: () => number): () => void {
+  const mine = { help, read }
+  numbers.set(name, mine)
+  return () => {
+    if (numbers.get(name) === mine) numbers.delete(name)
+  }
+}
+
+export function allNumbers(): ReadonlyMap<string, LiveNumber> {
+  return numbers
 }
 
 export function allCaches(): ReadonlyMap<string, Readonly<CacheTally>> {

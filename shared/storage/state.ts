@@ -2,6 +2,7 @@
  *  and key names never change, so they are cached without a thought for invalidation. */
 import { LRUCache } from 'lru-cache'
 import { entriesUpTo } from '../lru-bound.ts'
+import { cacheTally } from '../metrics/tallies.ts'
 import { fromPgText, type MainSql, pgText, type ReadSql } from './sql.ts'
 import { decodeDelta, type EntryChange, idFromBytes, mergeChanges, type NodeId } from './state-tree.ts'
 import { diffTrees, type EntryDifference, loadTree, lookupTree, type NodeSource } from './state-walk.ts'
@@ -60,6 +61,8 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     maxSize: limits.nodeCacheBytes,
     sizeCalculation: (body) => body.length + 150,
   })
+  const tally = cacheTally('state_nodes_bytes')
+  tally.size = () => bodies.calculatedSize
   const roots = new LRUCache<number, StateRoot>({ ...entriesUpTo(limits.rootsCached) })
   const nidOfKey = new LRUCache<string, number>({ ...entriesUpTo(limits.keysCached) })
   const keyOfNid = new LRUCache<number, string>({ ...entriesUpTo(limits.keysCached) })
@@ -83,6 +86,8 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
       if (body) found.set(id, body)
       else missing.push(id)
     }
+    tally.hits += found.size
+    tally.misses += missing.length
     for (let i = 0; i < missing.length; i += limits.rowsPerQuery) {
       const list = missing.slice(i, i + limits.rowsPerQuery).map((id) => Buffer.from(id, 'latin1').toString('hex'))
       const rows = await sql<{ node_id: Buffer; body: Buffer }[]>`

@@ -8,6 +8,7 @@ import { ignoredUsers } from '../core/ignored-users.ts'
 import { entriesUpTo } from '../lru-bound.ts'
 import type { RoomId, UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
+import { cacheTally } from '../metrics/tallies.ts'
 import type { Replication } from '../replication/replication.ts'
 import { accountDataOf } from '../storage/account-data.ts'
 import type { RoomRef } from '../storage/events.ts'
@@ -172,13 +173,19 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
   }
 }
 
+const tally = cacheTally('room_standings')
+
 function kept<K extends string | number, V>(
   cache: LRUCache<K, Promise<V>>,
   key: K,
   load: () => Promise<V>,
 ): Promise<V> {
   const known = cache.get(key)
-  if (known) return known
+  if (known) {
+    tally.hits++
+    return known
+  }
+  tally.misses++
   const asked = load()
   cache.set(key, asked)
   asked.catch(() => {

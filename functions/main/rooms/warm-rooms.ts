@@ -1,5 +1,6 @@
 /** The rooms in memory, least recently used first, within a budget of bytes. A room in use is never evicted. */
 import type { RoomId } from '../../../shared/matrix/ids.ts'
+import { cacheTally } from '../../../shared/metrics/tallies.ts'
 import { type Room, roomBytes } from './room.ts'
 
 /** The estimate is renewed after so many uses: it costs a walk over the state. */
@@ -18,6 +19,8 @@ export interface WarmRooms {
   /** The copy is no longer the room: who comes next loads it anew, once the commits of this copy are decided. */
   recycle(room: Room): void
   recycleById(room_id: RoomId): void
+  /** Forgets all rooms for which `isLost` says so: somebody else writes them from now on. */
+  drop(isLost: (room_id: RoomId) => boolean): void
   readonly size: number
   readonly bytes: number
 }
@@ -39,6 +42,8 @@ export function createWarmRooms(deps: {
   /** Who waits for a copy's commits to be decided. */
   const waiting = new Map<Room, (() => void)[]>()
   let bytes = 0
+  const tally = cacheTally('warm_rooms_bytes')
+  tally.size = () => bytes
 
   function drop(held: Held): void {
     if (rooms.get(held.room.room_id) !== held) return
@@ -79,7 +84,9 @@ export function createWarmRooms(deps: {
       if (held) {
         rooms.delete(room_id)
         rooms.set(room_id, held)
+        tally.hits++
       } else {
+        tally.misses++
         await settled(room_id)
         const room = await load(room_id)
         if (!room) return undefined
@@ -113,6 +120,9 @@ export function createWarmRooms(deps: {
     recycleById(room_id) {
       const held = rooms.get(room_id)
       if (held) recycle(held.room)
+    },
+    drop(isLost) {
+      for (const [room_id, held] of rooms) if (isLost(room_id)) recycle(held.room)
     },
     get size() {
       return rooms.size
