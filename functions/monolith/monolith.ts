@@ -7,6 +7,7 @@ import { bindListeners } from '../../shared/http/listeners.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
+import { openMetrics } from '../../shared/metrics/metrics.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
@@ -56,6 +57,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       return closing
     }
     undo.push(closeListeners)
+    const metrics = await openMetrics({ config, role: 'monolith', writes: true, log })
+    if (metrics) undo.push(metrics.close)
     const signingKey = loadOrMakeSigningKey(config)
 
     const { url, ended, stop } = await openDatabase(config, (reason) =>
@@ -76,6 +79,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     await applyMigrations(sql, log)
 
     const replication = createInProcessReplication(await storedPositions(sql), clock)
+    metrics?.watchStreams(replication.positions)
     const ephemeral = createMemoryEphemeralStore()
     const main = await createMain({
       config,
@@ -91,7 +95,16 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
 
     const app = new Hono()
     healthRoutes(app, { needed: { database: databaseAnswers(read) } })
-    const handlers = { config, sql: read, main: main.commands, replication, ephemeral, clock, log }
+    const handlers = {
+      config,
+      sql: read,
+      main: main.commands,
+      replication,
+      ephemeral,
+      clock,
+      log,
+      observe: metrics?.observe,
+    }
     const client = createClientRole(handlers)
     client.mount(app)
     const sync = createSyncRole({

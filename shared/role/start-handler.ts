@@ -11,6 +11,7 @@ import { serveElsewhere } from '../http/mount.ts'
 import { roleContext } from '../http/role-context.ts'
 import type { Role } from '../http/route.ts'
 import type { Logger } from '../logging.ts'
+import { openMetrics } from '../metrics/metrics.ts'
 import { openRedis, type RedisConnection } from '../redis/connection.ts'
 import { keyspace } from '../redis/keys.ts'
 import { createCommandClient } from '../replication/command-client.ts'
@@ -72,6 +73,8 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
       return closing
     }
     undo.push(closeListeners)
+    const metrics = await openMetrics({ config, role, writes: false, log })
+    if (metrics) undo.push(metrics.close)
     const redis = openRedis({ url: redisUrl, token: config.redis.token, caPath: config.redis.tls_ca_path, log })
     undo.push(() => redis.close())
     const keys = keyspace(config.redis.prefix)
@@ -79,6 +82,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
     undo.push(() => sql.end())
     const replication = await createRedisReplication({ redis, keys, sql, clock, log })
     undo.push(() => replication.close())
+    metrics?.watchStreams(replication.positions)
     const directory = createShardDirectory({ redis, keys, sql, clock, log })
     undo.push(() => directory.close())
     const main = createCommandClient({ directory, secret, clock, log, replication })
@@ -90,7 +94,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
 
     const deps = { config, sql, main, replication, ephemeral, clock, log }
     // Made first, with the limits that are shared: whoever asks for the context of this replication gets this one.
-    const { clientAddress } = roleContext({ ...deps, limiter })
+    const { clientAddress } = roleContext({ ...deps, limiter, observe: metrics?.observe })
     const app = new Hono()
     const state = { stopping: false }
     healthRoutes(app, {
