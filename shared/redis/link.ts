@@ -90,7 +90,7 @@ export function openLink(options: Omit<SessionOptions, 'onUp' | 'onDown'>): Link
     if (!(client instanceof Promise)) return run(client)
     waiting++
     try {
-      return await run(await client)
+      return await run(await within(client, commandTimeoutMs))
     } finally {
       waiting--
     }
@@ -114,6 +114,19 @@ export function openLink(options: Omit<SessionOptions, 'onUp' | 'onDown'>): Link
       clearInterval(watch)
       session.close()
     },
+  }
+}
+
+/** An attempt to connect may outlast a command's patience: Sentinel is asked first, say. */
+async function within<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const tooLate = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new RedisAwayError('no connection yet', false)), ms)
+  })
+  try {
+    return await Promise.race([promise, tooLate])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
