@@ -90,7 +90,13 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
     since = upTo
     // What was published while this one was reading woke nobody here.
     if (mayHaveMoved(deps, user, upTo, replication.positions())) continue
-    await newsFor(user, waitMs, request.request.signal, clock)
+    await newsFor({
+      user,
+      timeoutMs: waitMs,
+      signal: request.request.signal,
+      clock,
+      alsoFor: (wake) => deps.endedTokens.onEnd(request.requester, wake),
+    })
     if (user.forgotten || deps.endedTokens.endedAfter(request.requester, begun)) return new RawJson(emptyAnswer(upTo))
   }
 }

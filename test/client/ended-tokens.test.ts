@@ -41,4 +41,19 @@ describe('client-server-api/#client-authentication', () => {
     expect(answer).not.toContain('said afterwards')
     expect((await http.request('GET', `${v3}/sync?since=${next_batch}`, second.access_token)).status).toBe(401)
   })
+
+  test.each([
+    { how: 'the device logs out', path: 'logout', body: {} },
+    { how: 'all devices log out', path: 'logout/all', body: {} },
+  ])('a sync that waits is answered at once when $how', async ({ path, body }) => {
+    const { access_token } = await server.register(`at-once-${path.length}`)
+    const { next_batch } = await http.json<{ next_batch: string }>('GET', `${v3}/sync`, access_token)
+    const startedAt = performance.now()
+    const waiting = http.request('GET', `${v3}/sync?timeout=20000&since=${next_batch}`, access_token)
+    // Takes longer than the sync takes to begin its wait.
+    await server.register(`other-${path.length}`)
+    await http.json('POST', `${v3}/${path}`, access_token, body)
+    expect([200, 401]).toContain((await waiting).status)
+    expect(performance.now() - startedAt).toBeLessThan(10_000)
+  })
 })
