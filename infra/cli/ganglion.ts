@@ -34,6 +34,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'resolve state sets given as JSON lines on standard input',
     load: async () => (await import('./resolve-state.ts')).resolveState,
   },
+  'redis-gateway': {
+    summary: 'offer a Redis over HTTP to handlers that speak nothing else',
+    load: async () => (await import('./redis-gateway.ts')).redisGateway,
+  },
   'generate-docs': {
     summary: 'write docs/configuration.md and docs/config.schema.json from the schema',
     load: async () => (await import('./generate-docs.ts')).generateDocs,
