@@ -1,13 +1,17 @@
 /** The writer: everything that changes the database, wired by hand. */
 import type { Clock } from '../../shared/clock.ts'
-import type { MainClient } from '../../shared/commands/registry.ts'
+import { commands, type MainClient } from '../../shared/commands/registry.ts'
+import { ephemeralShard, shardOf } from '../../shared/commands/shards.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
+import type { UserId } from '../../shared/matrix/ids.ts'
 import type { SigningKey } from '../../shared/matrix/signatures.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import { createDepartures, type Departures } from './background/departures.ts'
 import { startPruning } from './background/prune.ts'
+import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
@@ -22,7 +26,18 @@ import { createAuthChains } from './rooms/auth-chains.ts'
 import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
 import { createIgnoredSenders } from './rooms/ignored-senders.ts'
 import { createReferenceHashes } from './rooms/reference-hashes.ts'
-import { createTransactions } from './rooms/transactions.ts'
+import { createTransactions, type Transactions } from './rooms/transactions.ts'
+import type { ShardOwnership } from './shards/ownership.ts'
+import { whileOwned } from './shards/while-owned.ts'
+
+/** What a main needs beside others of its kind. */
+export interface Sharing {
+  readonly ownership: ShardOwnership
+  /** Carries commands to the mains that own what they are about. */
+  readonly remote: MainClient
+  /** Of the commands between processes, newest first: they seal what answers hold of secrets. */
+  readonly secrets: readonly string[]
+}
 
 export interface MainDeps {
   readonly config: Config
@@ -34,21 +49,35 @@ export interface MainDeps {
   readonly log: Pick<Logger, 'error'>
   /** Nothing can be written any more: the process has to end. */
   readonly onFatal: (error: Error) => void
+  /** The writer's name and who claimed it; absent: whoever commits first. */
+  readonly writer?: { readonly name: string; readonly owner: string } | undefined
+  /** Absent: this process is the only writer. */
+  readonly sharing?: Sharing | undefined
 }
 
 export interface Main {
   /** The handlers of all commands; in one process they are called as they are. */
   readonly commands: MainClient
   readonly rooms: RoomEngine
+  /** For commands of other processes; absent where this one is the only writer. */
+  readonly runner: CommandRunner | undefined
   /** Writes what is waiting, then lets go of the database. */
   close(): Promise<void>
 }
 
 export async function createMain(deps: MainDeps): Promise<Main> {
-  const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal } = deps
+  const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal, sharing } = deps
+  const ownership = sharing?.ownership
   const serverName = config.server_name
   const outages = createOutageGuard(clock)
-  const committer = createCommitter({ sql, publisher: replication, clock, onFatal, onAway: outages.away })
+  const committer = createCommitter({
+    sql,
+    publisher: replication,
+    clock,
+    onFatal,
+    onAway: outages.away,
+    ...(deps.writer ? { writer: deps.writer.name, owner: deps.writer.owner } : {}),
+  })
   const nids = createNids(sql)
   const pushRules = await createPushRules({
     sql,
@@ -71,7 +100,11 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     committer,
     warmRoomsBytes: config.limits.warm_rooms,
     onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
+    isOwn: ownership && ((room_id) => ownership.holds(shardOf(room_id))),
   })
+  const transactions = createTransactions(sql)
+  /** For work that crosses rooms or users: carried out here where they are this process's, elsewhere where not. */
+  const everywhere = {} as MainClient
   const roomCommands = roomHandlers({
     sql,
     clock,
@@ -80,8 +113,9 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     committer,
     nids,
     engine: rooms,
-    transactions: createTransactions(sql),
+    transactions,
     creationTs: distinctTimes(clock),
+    settingsFollow: (user_id, room_id) => everywhere.carryOverSettings({ user_id, room_id }),
     carryOver: createCarryOver({
       sql,
       committer,
@@ -90,14 +124,24 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       },
     }),
   })
+  const departures = createDepartures({
+    sql,
+    clock,
+    changeMembership: (request) => everywhere.changeMembership(request),
+    asOwner: (user_id, work) => asOwner(ownership, user_id, work),
+    onError: (err) => log.error({ err }, 'a deactivated user could not leave all rooms; it is tried again'),
+  })
   const accounts = createAccounts({
     config,
     sql,
     committer,
     clock,
+    departures,
     rooms: {
-      memberProfileChanged: rooms.memberProfileChanged,
-      changeMembership: roomCommands.changeMembership,
+      memberProfileChanged: (user_id, profile) =>
+        rooms.memberProfileChanged(user_id, profile, (room_id) =>
+          everywhere.updateMemberProfile({ room_id, user_id, ...profile }),
+        ),
     },
   })
   const userData = createUserData({
@@ -108,15 +152,28 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     clock,
     onError: (err) => log.error({ err }, 'a background write failed'),
   })
-  const stopPruning = startPruning({
-    sql,
-    clock,
-    onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
-  })
+  const stopPruning = whileOwned(ownership, ephemeralShard, () =>
+    startPruning({
+      sql,
+      clock,
+      onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
+    }),
+  )
+  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }
+  const runner =
+    sharing &&
+    createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
+  Object.assign(everywhere, runner ? anywhere(runner, sharing.remote) : handlers)
+  const follow = ownership && followShards(ownership, { rooms, transactions, departures })
+  // Of one writer all that is left over is its own.
+  if (!ownership) departures.resume()
   return {
-    commands: outages.guard({ ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }),
+    commands: runner ? everywhere : outages.guard(handlers),
     rooms,
+    runner,
     async close() {
+      follow?.()
+      await departures.close()
       await stopPruning()
       pushRules.close()
       ignoredSenders.close()
@@ -124,5 +181,46 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await rooms.close()
       await committer.close()
     },
+  }
+}
+
+/** Here where the shard is this process's, else where its owner is. */
+function anywhere(runner: CommandRunner, remote: MainClient): MainClient {
+  const send = remote as Readonly<Record<string, (request: never) => Promise<unknown>>>
+  const entries = Object.keys(commands).map((name) => [
+    name,
+    (request: never) => runner.runHere(name as keyof MainClient, request) ?? send[name]?.(request),
+  ])
+  return Object.fromEntries(entries) as MainClient
+}
+
+function asOwner(
+  ownership: ShardOwnership | undefined,
+  user_id: UserId,
+  work: () => Promise<void>,
+): Promise<void> | undefined {
+  if (!ownership) return work()
+  const leave = ownership.enter(shardOf(user_id))
+  return leave && work().finally(leave)
+}
+
+/** What is remembered of shards that come is out of date, and of those that go useless. */
+function followShards(
+  ownership: ShardOwnership,
+  of: { readonly rooms: RoomEngine; readonly transactions: Transactions; readonly departures: Departures },
+): () => void {
+  const offGained = ownership.onGained((shards) => {
+    const gained = new Set(shards)
+    of.rooms.roomsGained((room_id) => gained.has(shardOf(room_id)))
+    of.transactions.forget()
+    of.departures.resume()
+  })
+  const offLost = ownership.onLost((shards) => {
+    const lost = new Set(shards)
+    of.rooms.roomsLost((room_id) => lost.has(shardOf(room_id)))
+  })
+  return () => {
+    offGained()
+    offLost()
   }
 }

@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { accountRoutes } from '../../functions/client/accounts/routes.ts'
 import type { ClientDeps } from '../../functions/client/deps.ts'
 import { profileRoutes } from '../../functions/client/profile/profile.ts'
+import { createDepartures } from '../../functions/main/background/departures.ts'
 import { createAccounts } from '../../functions/main/commands/accounts/accounts.ts'
 import type { AccountRooms } from '../../functions/main/commands/accounts/deps.ts'
 import { createCommitter, storedPositions } from '../../functions/main/persist/committer.ts'
@@ -24,7 +25,7 @@ export interface Answer {
 
 export async function accountServer(
   settings: Partial<v.InferInput<typeof Config>> = {},
-  rooms: Partial<AccountRooms> = {},
+  rooms: Partial<AccountRooms & Pick<MainClient, 'changeMembership'>> = {},
 ) {
   const database = await testDatabase()
   const clock = fakeClock()
@@ -43,13 +44,20 @@ export async function accountServer(
     sql: database.sql,
     committer,
     clock,
-    rooms: {
-      memberProfileChanged: async () => {},
-      changeMembership: async () => {
-        throw new Error('no room is expected to change')
+    departures: createDepartures({
+      sql: database.sql,
+      clock,
+      changeMembership:
+        rooms.changeMembership ??
+        (async () => {
+          throw new Error('no room is expected to change')
+        }),
+      asOwner: (_user, work) => work(),
+      onError(error) {
+        throw error
       },
-      ...rooms,
-    },
+    }),
+    rooms: { memberProfileChanged: async () => {}, ...rooms },
   })
   // The routes of accounts call no commands but these.
   const main = accounts as MainClient

@@ -19,6 +19,7 @@ import type { Replication } from '../../../shared/replication/replication.ts'
 import { defaultClass, rulesetFor } from '../../../shared/storage/push-rules.ts'
 import { type MainSql, pgText } from '../../../shared/storage/sql.ts'
 import { createKeyedQueue, type KeyedQueue } from '../keyed-queue.ts'
+import { isRefused } from '../persist/commit-connection.ts'
 import type { Committer } from '../persist/writes.ts'
 import { defaultClassRules, PushClasses } from '../rooms/push-classes.ts'
 
@@ -45,13 +46,19 @@ export async function createPushRules(deps: PushRulesDeps): Promise<{
 }> {
   const { sql, committer, replication, onError } = deps
   await deleteUnusedClasses(sql)
-  const classes = await PushClasses.load(sql)
   const queue = createKeyedQueue()
+  let classes: PushClasses | undefined
+  // Heard before it is read: what changes meanwhile is read again.
+  const heard = new Set<UserId>()
   const close = replication.subscribe('invalidations', (update) => {
     for (const { cache, key } of update.rows) {
-      if (cache === 'push_rules') classes.refresh(sql, key as UserId).catch(onError)
+      if (cache !== 'push_rules') continue
+      if (classes) classes.refresh(sql, key as UserId).catch(onError)
+      else heard.add(key as UserId)
     }
   })
+  classes = await PushClasses.load(sql)
+  for (const user_id of heard) await classes.refresh(sql, user_id)
   return { handlers: pushRuleHandlers({ sql, committer, queue, classes }), classes, close }
 }
 
@@ -63,7 +70,13 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
     return queue.run(`push rules of ${user_id}`, async () => {
       const before = await rulesetFor(sql, user_id)
       const after = edit(before)
-      if (after !== before) await store(user_id, after)
+      if (after !== before) {
+        await store(user_id, after).catch((error: unknown) => {
+          // A main that starts takes away classes that nobody is in, such as one made a moment ago.
+          if (isRefused(error) && error.code === '23503') return store(user_id, after)
+          throw error
+        })
+      }
       return {}
     })
   }
@@ -99,7 +112,7 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
 }
 
 /** Classes that nobody is in any more. Should another process give one to a user at this moment, the reference is refused
- *  and that change fails as a whole. */
+ *  and that change is made again. */
 async function deleteUnusedClasses(sql: MainSql): Promise<void> {
   await sql`
     delete from push_classes c where c.class_id <> ${defaultClass}

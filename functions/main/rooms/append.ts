@@ -119,7 +119,7 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   if (state_key !== undefined) {
     const [tree, chains] = await Promise.all([
       stateTrees.apply(state_root || undefined, room.room_nid, [{ type, state_key, event_nid }]),
-      authChains.assign([
+      authChains.assign(room.room_id, [
         { event_nid, auth_event_nids: authEntries.map((entry) => entry.event_nid), replaces_nid: replaced?.event_nid },
       ]),
     ])
@@ -139,6 +139,8 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   if (draft.device_id !== undefined) row.device_id = draft.device_id
   if (draft.txn_id !== undefined) row.txn_id = draft.txn_id
 
+  const reading = deps.pushClasses.settled()
+  if (reading) await reading
   const { push, deviations } = pushOutcome(deps, room, pdu)
   row.push = push
   if (deviations.length > 0) row.deviations = [...deviations]

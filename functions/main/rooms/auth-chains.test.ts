@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { systemClock } from '../../../shared/clock.ts'
+import type { RoomId } from '../../../shared/matrix/ids.ts'
 import { createInProcessReplication } from '../../../shared/replication/in-process.ts'
 import { type TestDatabase, testDatabase } from '../../../test/support/database.ts'
 import { createCommitter } from '../persist/committer.ts'
@@ -18,6 +19,8 @@ const dag = fc.array(fc.record({ auth: fc.array(fc.nat(), { maxLength: 4 }), rep
   minLength: 2,
   maxLength: 60,
 })
+
+const room = '!room:example.org' as RoomId
 
 test('differences by the cover are those of a walk, from memory and from the tables', async () => {
   const { sql } = database
@@ -39,14 +42,14 @@ test('differences by the cover are those of a walk, from memory and from the tab
           chainOf.set(event_nid, new Set([event_nid, ...auth_event_nids.flatMap((nid) => [...chainOf.get(nid)!])]))
 
         const half = events.length >> 1
-        await committer.commit({ auth_chains: await warm.assign(events.slice(0, half)) })
-        await committer.commit({ auth_chains: await createAuthChains({ sql, nids }).assign(events.slice(half)) })
+        await committer.commit({ auth_chains: await warm.assign(room, events.slice(0, half)) })
+        await committer.commit({ auth_chains: await createAuthChains({ sql, nids }).assign(room, events.slice(half)) })
         const sets = picks.map((set) => set.map((n) => event_nids[n % event_nids.length]!))
         const full = sets.map((set) => new Set(set.flatMap((nid) => [...chainOf.get(nid)!])))
         const expected = event_nids.filter((nid) => full.some((s) => s.has(nid)) && !full.every((s) => s.has(nid)))
         const cold = createAuthChains({ sql, nids })
-        expect([...(await cold.difference(sets))].sort()).toEqual(expected.sort())
-        expect([...(await cold.difference(sets))].sort()).toEqual(expected.sort())
+        expect([...(await cold.difference(room, sets))].sort()).toEqual(expected.sort())
+        expect([...(await cold.difference(room, sets))].sort()).toEqual(expected.sort())
       },
     ),
     { numRuns: 20 },
@@ -58,8 +61,9 @@ test('a forgotten event leaves its place to the next', async () => {
   const { sql } = database
   const chains = createAuthChains({ sql, nids: createNids(sql) })
   const committer = createCommitter({ sql, publisher: createInProcessReplication({}, systemClock), clock: systemClock })
-  await committer.commit({ auth_chains: await chains.assign([{ event_nid: 900_001, auth_event_nids: [] }]) })
-  const next = (event_nid: number) => chains.assign([{ event_nid, auth_event_nids: [900_001], replaces_nid: 900_001 }])
+  await committer.commit({ auth_chains: await chains.assign(room, [{ event_nid: 900_001, auth_event_nids: [] }]) })
+  const next = (event_nid: number) =>
+    chains.assign(room, [{ event_nid, auth_event_nids: [900_001], replaces_nid: 900_001 }])
   expect((await next(900_002)).chains[0]).toMatchObject({ sequence: 2 })
   chains.forget([900_002])
   expect((await next(900_003)).chains[0]).toMatchObject({ sequence: 2 })

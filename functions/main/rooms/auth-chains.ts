@@ -3,6 +3,7 @@
  *  differences are ranges of places: no event of what the sets share is ever looked at. */
 import { LRUCache } from 'lru-cache'
 import { entriesUpTo } from '../../../shared/lru-bound.ts'
+import type { RoomId } from '../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { Nids } from '../persist/nids.ts'
 import type { AuthChainWrites } from '../persist/writes.ts'
@@ -17,10 +18,12 @@ export interface AuthChainEvent {
 export interface AuthChains {
   /** Places state events in the cover; auth events come before those that name them. The writes join the commit of the
    *  events. Usable at once; a caller whose commit fails calls `forget`. */
-  assign(events: readonly AuthChainEvent[]): Promise<AuthChainWrites>
+  assign(room_id: RoomId, events: readonly AuthChainEvent[]): Promise<AuthChainWrites>
   forget(event_nids: readonly number[]): void
+  /** Another process may have added to the chains of these rooms: they are read anew. Places never change and stay. */
+  forgetChains(isGained: (room_id: RoomId) => boolean): void
   /** nids of the events that are in the auth chain (the events themselves included) of some sets, but not of all. */
-  difference(sets: readonly (readonly number[])[]): Promise<Set<number>>
+  difference(room_id: RoomId, sets: readonly (readonly number[])[]): Promise<Set<number>>
 }
 
 const limits = { placesCached: 200_000, chainsCached: 100_000 } as const
@@ -35,6 +38,7 @@ interface Link {
 }
 /** What is known of a chain. */
 interface Chain {
+  readonly room_id: RoomId
   /** Of the newest event in it. */
   tip: number
   links: Link[]
@@ -74,7 +78,7 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
     return found
   }
 
-  async function chainsOf(ids: readonly number[]): Promise<Map<number, Chain>> {
+  async function chainsOf(room_id: RoomId, ids: readonly number[]): Promise<Map<number, Chain>> {
     const found = new Map<number, Chain>()
     const missing: number[] = []
     for (const id of ids) {
@@ -85,27 +89,30 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
     if (missing.length === 0) return found
     const wanted = sql.array(missing, 20)
     const [tips, links] = await Promise.all([
-      sql<{ chain_id: number; tip: number }[]>`
+      sql<{ chain_id: number; tip: number | null }[]>`
         select x.chain_id, (select max(sequence) from auth_chains a where a.chain_id = x.chain_id) as tip
         from unnest(${wanted}::bigint[]) as x(chain_id)`,
       sql<{ from_chain: number; from_sequence: number; to_chain: number; to_sequence: number }[]>`
         select from_chain, from_sequence, to_chain, to_sequence from auth_chain_links
         where from_chain = any(${wanted}::bigint[])`,
     ])
-    const loaded = new Map(tips.map(({ chain_id, tip }): [number, Chain] => [chain_id, { tip, links: [] }]))
+    const loaded = new Map(
+      tips.map(({ chain_id, tip }): [number, Chain] => [chain_id, { room_id, tip: tip ?? 0, links: [] }]),
+    )
     for (const { from_chain, from_sequence, to_chain, to_sequence } of links)
       loaded.get(from_chain)?.links.push({ from_sequence, to: { chain: to_chain, sequence: to_sequence } })
     for (const [id, chain] of loaded) {
       // Meanwhile another call may have loaded it and put an event on it: that one knows more.
       const known = chains.get(id) ?? chain
-      chains.set(id, known)
+      // What is not stored yet is read again when it is.
+      if (known.tip > 0) chains.set(id, known)
       found.set(id, known)
     }
     return found
   }
 
   /** Adds to `reach` what the places reach. */
-  async function extend(reach: Reach, from: Iterable<Place>): Promise<Reach> {
+  async function extend(room_id: RoomId, reach: Reach, from: Iterable<Place>): Promise<Reach> {
     let frontier = from
     for (;;) {
       const raised = new Map<number, number>()
@@ -116,7 +123,7 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
         reach.set(chain, sequence)
       }
       if (raised.size === 0) return reach
-      const found = await chainsOf([...raised.keys()])
+      const found = await chainsOf(room_id, [...raised.keys()])
       const next: Place[] = []
       for (const [id, had] of raised) {
         const upTo = reach.get(id) ?? 0
@@ -127,12 +134,12 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
     }
   }
 
-  async function assignOne(event: AuthChainEvent): Promise<{ place: Place; links: Place[] }> {
+  async function assignOne(room_id: RoomId, event: AuthChainEvent): Promise<{ place: Place; links: Place[] }> {
     const auth = event.auth_event_nids.length > 0 ? await places(event.auth_event_nids) : new Map<number, Place>()
     let place: Place | undefined
     const before = event.replaces_nid === undefined ? undefined : auth.get(event.replaces_nid)
     if (before) {
-      const chain = (await chainsOf([before.chain])).get(before.chain)
+      const chain = (await chainsOf(room_id, [before.chain])).get(before.chain)
       // Taken at once: whoever comes next sees the new tip.
       if (chain && chain.tip === before.sequence) {
         chain.tip++
@@ -141,14 +148,14 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
     }
     if (!place) {
       place = { chain: await nids.next(), sequence: 1 }
-      chains.set(place.chain, { tip: 1, links: [] })
+      chains.set(place.chain, { room_id, tip: 1, links: [] })
     }
     // Links only to what no other auth event reaches: newest first, as later events tend to reach the earlier ones.
     const reach: Reach = new Map()
     const rest = [...auth.values()]
-    if (before?.chain === place.chain) await extend(reach, [before])
+    if (before?.chain === place.chain) await extend(room_id, reach, [before])
     const links: Place[] = []
-    const reaches = await Promise.all(rest.map((one) => extend(new Map(), [one])))
+    const reaches = await Promise.all(rest.map((one) => extend(room_id, new Map(), [one])))
     rest.forEach((target, i) => {
       const implied =
         (reach.get(target.chain) ?? 0) >= target.sequence ||
@@ -160,23 +167,23 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
         })
       if (!implied) links.push(target)
     })
-    const chain = (await chainsOf([place.chain])).get(place.chain)
+    const chain = (await chainsOf(room_id, [place.chain])).get(place.chain)
     for (const to of links) chain?.links.push({ from_sequence: place.sequence, to })
     know(event.event_nid, place)
     return { place, links }
   }
 
   return {
-    async assign(events) {
+    async assign(room_id, events) {
       const rows: AuthChainWrites['chains'][number][] = []
       const links: AuthChainWrites['links'][number][] = []
       // One question for all places that are not made here.
       const own = new Set(events.map((event) => event.event_nid))
       const known = new Set(events.flatMap((event) => event.auth_event_nids).filter((nid) => !own.has(nid)))
       const before = await places([...known])
-      await chainsOf([...new Set([...before.values()].map((place) => place.chain))])
+      await chainsOf(room_id, [...new Set([...before.values()].map((place) => place.chain))])
       for (const event of events) {
-        const { place, links: targets } = await assignOne(event)
+        const { place, links: targets } = await assignOne(room_id, event)
         rows.push({ event_nid: event.event_nid, chain_id: place.chain, sequence: place.sequence })
         for (const to of targets)
           links.push({
@@ -197,18 +204,23 @@ export function createAuthChains({ sql, nids }: { sql: MainSql; nids: Nids }): A
         chains.delete(place.chain)
       }
     },
-    async difference(sets) {
+    forgetChains(isGained) {
+      for (const [id, chain] of chains) if (isGained(chain.room_id)) chains.delete(id)
+    },
+    async difference(room_id, sets) {
       const counts = new Map<number, number>()
       for (const set of sets) for (const nid of new Set(set)) counts.set(nid, (counts.get(nid) ?? 0) + 1)
       const place = await places([...counts.keys()])
       // What all sets hold is followed once.
       const shared = await extend(
+        room_id,
         new Map(),
         [...counts].filter(([, n]) => n === sets.length).map(([nid]) => place.get(nid)!),
       )
       const reaches = await Promise.all(
         sets.map((set) =>
           extend(
+            room_id,
             new Map(shared),
             set.filter((nid) => counts.get(nid) !== sets.length).map((nid) => place.get(nid)!),
           ),

@@ -1,10 +1,12 @@
 /** The room engine: one task at a time a room, all rooms side by side. A task builds events on the room in memory and hands
  *  its writes over; the next task goes on without waiting for the commit, so sends that come together share one.
  *  When a commit fails, the copy in memory is dropped, and what was built on it is tried again on the stored room. */
+import { shardOf } from '../../../shared/commands/shards.ts'
 import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { type Committer, joinWrites, type Writes } from '../persist/writes.ts'
+import { ShardMovedError } from '../shards/ownership.ts'
 import { type AppendDeps, type Appended, appendEvent, type Draft } from './append.ts'
 import { ensureLoaded, loadRoom } from './load-room.ts'
 import { membershipOf, type Room, statePdu } from './room.ts'
@@ -17,7 +19,11 @@ export interface RoomEngineDeps extends AppendDeps {
   readonly warmRoomsBytes: number
   /** A task that holds a room longer is given up on. */
   readonly taskDeadlineMs?: number
+  /** Tasks that may wait for one room; absent: any number. */
+  readonly waitingPerRoomMax?: number
   readonly onStall: (stalled: StalledTask) => void
+  /** Whether this process writes the room, where several share the rooms; absent: all rooms are its own. */
+  readonly isOwn?: ((room_id: RoomId) => boolean) | undefined
 }
 
 /** What a task sees: a room that nobody else changes meanwhile. */
@@ -64,6 +70,10 @@ export interface RoomEngine {
   ): Promise<void>
   /** Puts the profile into the user's member event in one room, if they are joined and it does not say so already. */
   updateMemberProfile(room_id: RoomId, user_id: UserId, profile: MemberProfile): Promise<void>
+  /** Rooms became this process's: what it remembers of them from earlier may be out of date. */
+  roomsGained(isGained: (room_id: RoomId) => boolean): void
+  /** Others write these rooms from now on. Nothing may be under way in them. */
+  roomsLost(isLost: (room_id: RoomId) => boolean): void
   readonly stats: { readonly warmRooms: number; readonly warmBytes: number; readonly busyRooms: number }
   /** Waits for what is under way. */
   close(): Promise<void>
@@ -97,12 +107,15 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
   const queues = createRoomQueues({
     clock: deps.clock,
     deadlineMs: deps.taskDeadlineMs ?? defaultDeadlineMs,
+    waitingMax: deps.waitingPerRoomMax ?? Number.POSITIVE_INFINITY,
     onStall(stalled) {
       warm.recycleById(stalled.room_id)
       deps.onStall(stalled)
     },
   })
   const inFlight = new Set<Promise<unknown>>()
+  /** Raised when rooms come to this process: a room made before that may have been written by somebody else since. */
+  let ownership = 0
 
   function taskOn(room: Room): { task: RoomTask; parts: Writes[]; changed: () => boolean } {
     const parts: Writes[] = []
@@ -150,6 +163,7 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
     room_id: RoomId,
     task: (task: RoomTask) => Promise<T>,
   ): Promise<{ result: T; stored: Promise<void> } | undefined> {
+    if (deps.isOwn?.(room_id) === false) throw new ShardMovedError(shardOf(room_id))
     const room = await warm.acquire(room_id)
     if (!room) return undefined
     const { task: context, parts, changed } = taskOn(room)
@@ -199,7 +213,15 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
 
   function prepare(room: Room): PreparedRoom {
     const { task, parts } = taskOn(room)
-    return { ...task, writes: () => togetherOf(parts), adopted: () => warm.adopt(room) }
+    const madeUnder = ownership
+    return {
+      ...task,
+      writes: () => togetherOf(parts),
+      // A room that another process writes is as good as any that is not here.
+      adopted() {
+        if (deps.isOwn === undefined || (madeUnder === ownership && deps.isOwn(room.room_id))) warm.adopt(room)
+      },
+    }
   }
 
   const engine: RoomEngine = {
@@ -232,15 +254,19 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         select r.room_id from memberships m join rooms r using (room_nid)
         where m.user_id = ${user_id} and m.membership = 'join' order by m.position desc`
       const waiting = rooms.map((row) => row.room_id).reverse()
+      let unavailable: MatrixError | undefined
       const worker = async () => {
         for (let room_id = waiting.pop(); room_id !== undefined; room_id = waiting.pop()) {
           // A room that refuses (frozen by its power levels, say) keeps the old profile and stops nobody else.
           await update(room_id).catch((error: unknown) => {
             if (!(error instanceof MatrixError)) throw error
+            if (error.errcode === 'M_UNAVAILABLE') unavailable = error
           })
         }
       }
       await Promise.all(Array.from({ length: Math.min(profileFanOut, waiting.length) }, worker))
+      // Said again, it goes on where it stopped.
+      if (unavailable) throw unavailable
     },
     updateMemberProfile: (room_id, user_id, profile) =>
       engine.run(room_id, 'updateMemberProfile', async ({ room, append }) => {
@@ -254,6 +280,11 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         if (profile.avatar_url !== undefined) content.avatar_url = profile.avatar_url
         await append({ type: 'm.room.member', state_key: user_id, sender: user_id, content })
       }),
+    roomsGained(isGained) {
+      ownership++
+      deps.authChains.forgetChains(isGained)
+    },
+    roomsLost: (isLost) => warm.drop(isLost),
     stats: {
       get warmRooms() {
         return warm.size

@@ -26,6 +26,8 @@ export class PushClasses {
   readonly #compiled = new Map<number, CompiledRuleset<number>>()
   #log: string[] = []
   #logStart = 0
+  /** Changes of other processes that are being read. */
+  readonly #reading = new Set<Promise<void>>()
 
   static async load(sql: MainSql): Promise<PushClasses> {
     const classes = new PushClasses()
@@ -67,12 +69,25 @@ export class PushClasses {
     }
   }
 
-  /** Another process changed the user's rules: asks the database. */
-  async refresh(sql: MainSql, user_id: UserId): Promise<void> {
+  /** The user's rules changed, perhaps in another process: asks the database. */
+  refresh(sql: MainSql, user_id: UserId): Promise<void> {
+    const reading = this.#read(sql, user_id)
+    this.#reading.add(reading)
+    const done = () => this.#reading.delete(reading)
+    reading.then(done, done)
+    return reading
+  }
+
+  async #read(sql: MainSql, user_id: UserId): Promise<void> {
     const class_id = await pushClassOf(sql, user_id)
     if (class_id === this.of(user_id)) return
     const rules = this.#rules.get(class_id) ?? (await pushClass(sql, class_id))
     if (rules) this.set(user_id, class_id, rules)
+  }
+
+  /** Resolves when the changes that were heard of are known; undefined while there are none. */
+  settled(): Promise<unknown> | undefined {
+    return this.#reading.size === 0 ? undefined : Promise.allSettled(this.#reading)
   }
 
   /** Counts changes; what `changedSince` takes. */

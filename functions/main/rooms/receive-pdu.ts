@@ -177,7 +177,7 @@ async function store(engine: RoomEngine, task: RoomTask, received: Received): Pr
   }
   if (state_key !== undefined) {
     const auth_event_nids = await nidsOf(deps.sql, pdu.auth_events)
-    task.write({ auth_chains: await deps.authChains.assign([{ event_nid, auth_event_nids }]) })
+    task.write({ auth_chains: await deps.authChains.assign(room.room_id, [{ event_nid, auth_event_nids }]) })
   }
   const replacedName = state_key === undefined ? undefined : before.state.get(stateMapKey(pdu.type, state_key))
   const replaced =
@@ -204,6 +204,7 @@ async function store(engine: RoomEngine, task: RoomTask, received: Received): Pr
     return
   }
 
+  await deps.pushClasses.settled()
   const { push, deviations } = pushOutcome(deps, room, pdu)
   row.push = push
   if (deviations.length > 0) row.deviations = [...deviations]

@@ -44,7 +44,7 @@ export async function resolveRoots(
   take(conflict.agreed)
   if (conflict.conflicted.size === 0) return resolved
   const differing = states.map((state) => [...state.values()])
-  const difference = await eventIdsOf(deps.sql, [...(await deps.authChains.difference(differing))])
+  const difference = await eventIdsOf(deps.sql, [...(await deps.authChains.difference(room.room_id, differing))])
   if (fresh && nids.has(fresh.pdu.event_id)) difference.set(fresh.event_nid, fresh.pdu.event_id)
   for (const [event_nid, event_id] of difference) nids.set(event_id, event_nid)
   const index = room.rules.stateResolution === 'v1' ? {} : { difference: new Set(difference.values()) }

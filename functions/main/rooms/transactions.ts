@@ -8,6 +8,7 @@ import { entriesUpTo } from '../../../shared/lru-bound.ts'
 import type { DeviceId, UserId } from '../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import { pgText } from '../../../shared/storage/sql.ts'
+import { isRetriedCall } from '../command-call.ts'
 import { isRepeatedKey } from '../persist/committer.ts'
 import type { Writes } from '../persist/writes.ts'
 
@@ -22,6 +23,8 @@ export interface Transactions {
     key: string,
     effect: (record: (response: T) => Writes) => Promise<T>,
   ): Promise<T>
+  /** Another process may have recorded keys of what this one answers for now: they are read anew. */
+  forget(): void
 }
 
 export function createTransactions(sql: MainSql): Transactions {
@@ -44,7 +47,14 @@ export function createTransactions(sql: MainSql): Transactions {
     return new Map(rows.reverse().map((row) => [row.key, row.response]))
   }
 
+  async function recorded(scope: string, key: string): Promise<string | undefined> {
+    const [row] = await sql<{ response: string }[]>`
+      select response from idempotency where scope = ${pgText(scope)} and key = ${key}`
+    return row?.response
+  }
+
   return {
+    forget: () => devices.clear(),
     async once<T extends object>(
       by: { readonly user_id: UserId; readonly device_id?: DeviceId | undefined },
       requestKey: string,
@@ -54,7 +64,8 @@ export function createTransactions(sql: MainSql): Transactions {
       const name = short(requestKey)
       const key = pgText(name)
       const keys = await keysOf(scope)
-      const known = keys.get(key)
+      // Another process may have answered the first sending of a command that is sent again.
+      const known = keys.get(key) ?? (isRetriedCall() ? await recorded(scope, key) : undefined)
       if (known !== undefined) return JSON.parse(known) as T
       const place = `${scope}\n${key}`
       const running = underWay.get(place)
@@ -72,10 +83,9 @@ export function createTransactions(sql: MainSql): Transactions {
           return response
         } catch (error) {
           if (!isRepeatedKey(error)) throw error
-          const [row] = await sql<{ response: string }[]>`
-            select response from idempotency where scope = ${pgText(scope)} and key = ${key}`
-          if (!row) throw error
-          return JSON.parse(row.response) as T
+          const response = await recorded(scope, key)
+          if (response === undefined) throw error
+          return JSON.parse(response) as T
         } finally {
           underWay.delete(place)
         }

@@ -264,6 +264,7 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
     id,
     writer: { name: id, owner },
     owns: (shard) => owned.has(shard) && !leaving.has(shard),
+    holds: (shard) => owned.has(shard),
     enter(shard, nested = false) {
       if (shard === anyShard ? stopping !== undefined && !nested : !owned.has(shard)) return undefined
       if (leaving.has(shard) && !nested) return undefined

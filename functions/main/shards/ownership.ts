@@ -10,6 +10,8 @@ type OnShards = (shards: readonly number[]) => void | Promise<void>
 export interface ShardOwnership {
   /** Whether commands of this shard are taken now. */
   owns(shard: number): boolean
+  /** Whether this process alone works on the shard: also while it finishes what is under way, before it gives the shard up. */
+  holds(shard: number): boolean
   /** Holds the shard until the returned function is called; undefined where this process does not own it, or is about to
    *  give it up. `anyShard` is refused only when the process ends. `nested`: for work that is already under way on
    *  another shard, also where this one is about to be given up: two that wait for each other would never end. */

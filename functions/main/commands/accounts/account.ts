@@ -1,7 +1,7 @@
 /** The account itself: made, logged into, given another password, ended. */
 import { tokenHash, tokenHashBytes } from '../../../../shared/auth/tokens.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
-import type { RoomId, UserId } from '../../../../shared/matrix/ids.ts'
+import type { UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
 import { joinWrites } from '../../persist/writes.ts'
@@ -89,6 +89,8 @@ export function accountHandlers(
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,
+                tx`insert into departures (user_id, created_ts) values (${user_id}, ${clock.now()})
+                  on conflict (user_id) do nothing`,
               ],
             },
             endDevices(user_id),
@@ -96,23 +98,9 @@ export function accountHandlers(
         ),
       )
       // Only now: with its tokens gone the user can't come back into a room that was left.
-      await leaveAllRooms(deps, user_id)
+      await deps.departures.depart(user_id)
       return {}
     },
-  }
-}
-
-/** Leaves, rejects or takes back all joins, invites and knocks. A room that refuses stops no other. */
-async function leaveAllRooms({ sql, rooms }: AccountDeps, user_id: UserId): Promise<void> {
-  const held = await sql<{ room_id: RoomId }[]>`
-    select r.room_id from memberships m join rooms r using (room_nid)
-    where m.user_id = ${user_id} and m.membership in ('join', 'invite', 'knock')`
-  for (const { room_id } of held) {
-    try {
-      await rooms.changeMembership({ room_id, user_id, target: user_id, action: 'leave' })
-    } catch (error) {
-      if (!(error instanceof MatrixError)) throw error
-    }
   }
 }
 

@@ -1,8 +1,8 @@
 import type { Clock } from '../../../../shared/clock.ts'
-import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
 import type { UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
+import type { Departures } from '../../background/departures.ts'
 import type { KeyedQueue } from '../../keyed-queue.ts'
 import type { Committer } from '../../persist/writes.ts'
 import type { Passwords } from './passwords.ts'
@@ -14,7 +14,6 @@ export interface AccountRooms {
     user_id: UserId,
     profile: { readonly displayname?: string | undefined; readonly avatar_url?: string | undefined },
   ): Promise<void>
-  readonly changeMembership: MainClient['changeMembership']
 }
 
 export interface AccountDeps {
@@ -23,6 +22,7 @@ export interface AccountDeps {
   readonly committer: Committer
   readonly clock: Clock
   readonly rooms: AccountRooms
+  readonly departures: Departures
   readonly queue: KeyedQueue
   readonly passwords: Passwords
 }

@@ -30,7 +30,7 @@ const membershipAfter = {
 const reserved = ['membership', 'displayname', 'avatar_url', 'reason', 'join_authorised_via_users_server', 'is_direct']
 
 export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['changeMembership'] {
-  const { engine, sql, carryOver } = deps
+  const { engine, sql } = deps
   return async (request) => {
     const { action, user_id, target, room_id } = request
     if (action === 'invite') checkInvitee(deps, target)
@@ -58,7 +58,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
       return { event_id: pdu.event_id, settings: action === 'join' && replacesRoom(room) }
     })
     if (!changed) throw unknownRoom(action)
-    if (changed.settings) await carryOver.joined(target, room_id)
+    if (changed.settings) await deps.settingsFollow(target, room_id)
     return { event_id: changed.event_id }
   }
 }

@@ -76,7 +76,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     await engine.createPrepared(task).catch((error: unknown) => {
       throw isUniqueViolation(error, 'room_aliases_pkey') ? aliasInUse(alias) : error
     })
-    if (replacesRoom(room)) await deps.carryOver.joined(creator, room.room_id)
+    if (replacesRoom(room)) await deps.settingsFollow(creator, room.room_id)
     return { room_id: room.room_id }
   }
 }

@@ -1,7 +1,7 @@
 /** What the commands on rooms are given. */
 import type { Clock } from '../../../../shared/clock.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
-import type { ServerName } from '../../../../shared/matrix/ids.ts'
+import type { RoomId, ServerName, UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import type { Nids } from '../../persist/nids.ts'
 import type { Committer } from '../../persist/writes.ts'
@@ -18,7 +18,10 @@ export interface RoomCommandDeps {
   readonly nids: Nids
   readonly engine: RoomEngine
   readonly transactions: Transactions
+  /** Carries settings over for users of this process. */
   readonly carryOver: UpgradeCarryOver
+  /** A local user joined a room that replaces another: what they had set follows, wherever the user's data are written. */
+  readonly settingsFollow: (user_id: UserId, room_id: RoomId) => Promise<unknown>
   /** A time that no other room was created at: where the room id is the create event's hash, one user's rooms would
    *  otherwise be one room if they are alike and of the same millisecond. */
   readonly creationTs: () => number

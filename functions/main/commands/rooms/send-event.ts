@@ -27,7 +27,7 @@ type Request = RequestOf<(typeof roomCommands)['sendEvent']>
 const unredactable = new Set(['m.room.create', 'm.room.server_acl'])
 
 export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent'] {
-  const { engine, sql, transactions, carryOver } = deps
+  const { engine, sql, transactions } = deps
 
   async function send(request: Request, record?: (response: { event_id: EventId }) => Writes) {
     const sent = await engine.tryRun(request.room_id, `send ${request.type}`, async ({ room, append, write }) => {
@@ -49,7 +49,7 @@ export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent']
     })
     if (!sent) throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
     sent.stored?.()
-    if (sent.settings) await carryOver.joined(request.user_id, request.room_id)
+    if (sent.settings) await deps.settingsFollow(request.user_id, request.room_id)
     return { event_id: sent.event_id }
   }
 

@@ -40,7 +40,7 @@ export function upgradeRoomHandler(deps: RoomCommandDeps): MainClient['upgradeRo
     })
     if (!upgraded) throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
     upgraded.adopted()
-    await deps.carryOver.joined(user_id, upgraded.room.room_id)
+    await deps.settingsFollow(user_id, upgraded.room.room_id)
     return { replacement_room: upgraded.room.room_id }
   }
 }
