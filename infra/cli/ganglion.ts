@@ -38,6 +38,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'offer a Redis over HTTP to handlers that speak nothing else',
     load: async () => (await import('./redis-gateway.ts')).redisGateway,
   },
+  'proxy-config': {
+    summary: 'print a configuration of nginx, HAProxy, Caddy or Traefik that routes as the edge does',
+    load: async () => (await import('./proxy-config.ts')).proxyConfig,
+  },
   'generate-docs': {
     summary: 'write docs/configuration.md and docs/config.schema.json from the schema',
     load: async () => (await import('./generate-docs.ts')).generateDocs,

@@ -16,7 +16,7 @@ const probeEveryMs = 500
 export interface RestOptions {
   /** Without a slash at its end. */
   readonly url: string
-  readonly token: string | undefined
+  readonly token?: string | undefined
   readonly log: { warn(fields: Record<string, unknown>, message: string): void }
 }
 

@@ -37,8 +37,9 @@ export interface RedisServerOptions {
   readonly port?: number
   /** Further arguments, such as `--requirepass secret`. */
   readonly arguments?: readonly string[]
-  /** `redis-server FILE --sentinel` needs its configuration first. */
+  /** A file that it may write to, as a Sentinel does; then it says everything else. */
   readonly config?: string
+  readonly sentinel?: boolean
   /** Takes no plain connections: a TLS port alone. Then it counts as up when its port is open. */
   readonly tls?: boolean
 }
@@ -56,8 +57,9 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
       'redis-server',
       [
         ...(options.config === undefined ? [] : [options.config]),
+        ...(options.sentinel ? ['--sentinel'] : ['--save', '', '--appendonly', 'no']),
         ...(options.tls ? ['--port', '0', '--tls-port', String(port)] : ['--port', String(port)]),
-        ...['--bind', host, '--dir', folder, '--save', '', '--appendonly', 'no', '--loglevel', 'warning'],
+        ...['--bind', host, '--dir', folder, '--loglevel', 'warning'],
         ...(options.arguments ?? []),
       ],
       { stdio: ['ignore', 'ignore', 'inherit'] },
