@@ -3,10 +3,10 @@
 import { hash, timingSafeEqual } from 'node:crypto'
 import { chmodSync, existsSync, unlinkSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { connect } from 'node:net'
+import { type AddressInfo, connect } from 'node:net'
 import * as v from 'valibot'
 import type { Clock } from '../../shared/clock.ts'
-import { advertisedUrl, portOf } from '../../shared/http/advertised-url.ts'
+import { advertisedUrl } from '../../shared/http/advertised-url.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { parseText } from '../../shared/matrix/engine-json.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
@@ -223,10 +223,7 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
   ): Promise<boolean> {
     if (hasReached(replication, after)) return true
     const until = Math.min(deadlineTs, clock.now() + behindMsMax)
-    await Promise.race([
-      replication.fresh?.(),
-      new Promise<void>((resolve) => clock.after(until - clock.now(), resolve)),
-    ])
+    replication.fresh?.()?.catch((err: unknown) => log.warn({ err }, 'what other mains wrote could not be looked up'))
     while (!hasReached(replication, after)) {
       if (clock.now() >= until) return false
       await new Promise<void>((resolve) => clock.after(5, resolve))
@@ -254,7 +251,7 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
       }, reject)
     } else {
       server.listen({ port: listen.port, host: listen.bind, backlog }, () => {
-        resolve(options.url ?? advertisedUrl({ bind: listen.bind, port: portOf(server.address()) }))
+        resolve(options.url ?? advertisedUrl({ bind: listen.bind, port: (server.address() as AddressInfo).port }))
       })
     }
   })

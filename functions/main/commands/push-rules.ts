@@ -18,6 +18,7 @@ import type { JsonValue } from '../../../shared/matrix/json-value.ts'
 import type { Replication } from '../../../shared/replication/replication.ts'
 import { defaultClass, rulesetFor } from '../../../shared/storage/push-rules.ts'
 import { type MainSql, pgText } from '../../../shared/storage/sql.ts'
+import { answered } from '../command-call.ts'
 import { createKeyedQueue, type KeyedQueue } from '../keyed-queue.ts'
 import { isRefused } from '../persist/commit-connection.ts'
 import type { Committer } from '../persist/writes.ts'
@@ -94,6 +95,7 @@ function pushRuleHandlers(deps: Deps): Pick<MainClient, keyof typeof pushRuleCom
         tx`insert into push_rules (user_id, rules, class_id) values (${user_id}, ${pgText(json)}, ${class_id})
           on conflict (user_id) do update set rules = excluded.rules, class_id = excluded.class_id`,
       ],
+      ...answered({}),
     })
     classes.set(user_id, class_id, rules)
     // What was sent meanwhile was still decided by the old class.

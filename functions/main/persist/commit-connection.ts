@@ -17,6 +17,11 @@ export class FencedError extends Error {
   }
 }
 
+/** Whether the row is there already that this unique constraint allows one of. */
+export function isUniqueViolation(error: unknown, constraint: string): boolean {
+  return error instanceof Error && 'constraint_name' in error && error.constraint_name === constraint
+}
+
 /** True where Postgres refused the statement and so rolled the batch back; false where its fate is unknown. */
 export function isRefused(error: unknown): error is postgres.PostgresError {
   return (

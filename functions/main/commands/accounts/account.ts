@@ -4,9 +4,11 @@ import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
-import { joinWrites } from '../../persist/writes.ts'
+import { answered } from '../../command-call.ts'
+import { isUniqueViolation } from '../../persist/commit-connection.ts'
+import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
-import { endDevices, openSession } from './sessions.ts'
+import { endDevices, openSession, sessionOpening } from './sessions.ts'
 
 export function accountHandlers(
   deps: AccountDeps,
@@ -22,11 +24,10 @@ export function accountHandlers(
     if (!matches) throw new MatrixError('M_FORBIDDEN', 'Wrong username or password')
   }
 
-  async function userOfLoginToken(token: string): Promise<UserId> {
+  /** Whose token it is; it is good for one login. */
+  async function userOfLoginToken(hash: Buffer): Promise<UserId> {
     const [row] = await sql<{ user_id: UserId; expires_ts: number; deactivated: boolean }[]>`
-      with used as (
-        delete from login_tokens where token_hash = ${tokenHashBytes(tokenHash(token))} returning user_id, expires_ts
-      ) select user_id, expires_ts, deactivated from used join users using (user_id)`
+      select user_id, expires_ts, deactivated from login_tokens join users using (user_id) where token_hash = ${hash}`
     if (!row || row.expires_ts <= clock.now()) throw new MatrixError('M_FORBIDDEN', 'The login token is not valid')
     if (row.deactivated) throw deactivated()
     return row.user_id
@@ -34,19 +35,28 @@ export function accountHandlers(
 
   return {
     async register(request) {
-      const { user_id, kind, admin, displayname } = request
+      const { user_id, kind, admin, displayname, session } = request
       const password_hash = request.password === undefined ? null : await passwords.hash(request.password)
-      const created = await sql`
-        with made as (
-          insert into users (user_id, password_hash, created_ts, admin, kind)
-          values (${user_id}, ${password_hash}, ${clock.now()}, ${admin}, ${kind})
-          on conflict (user_id) do nothing returning user_id
-        ), profile as (
-          insert into profiles (user_id, display_name)
-          select user_id, ${displayname === undefined ? null : pgText(displayname)}::text from made
-        ) select user_id from made`
-      if (created.length === 0) throw new MatrixError('M_USER_IN_USE', 'This user id is taken')
-      return request.session ? { user_id, session: await openSession(deps, user_id, request.session) } : { user_id }
+      return deps.queue.run(user_id, async () => {
+        const [taken] = await sql`select from users where user_id = ${user_id}`
+        if (taken) throw inUse()
+        const opening = session && (await sessionOpening(deps, user_id, session))
+        const response = opening ? { user_id, session: opening.session } : { user_id }
+        const account: Writes = {
+          also: (tx) => [
+            tx`insert into users (user_id, password_hash, created_ts, admin, kind)
+              values (${user_id}, ${password_hash}, ${clock.now()}, ${admin}, ${kind})`,
+            tx`insert into profiles (user_id, display_name)
+              values (${user_id}, ${displayname === undefined ? null : pgText(displayname)})`,
+          ],
+        }
+        try {
+          await committer.commit(joinWrites(account, opening?.writes ?? {}, answered(response)))
+        } catch (error) {
+          throw isUniqueViolation(error, 'users_pkey') ? inUse() : error
+        }
+        return response
+      })
     },
 
     async login({ credentials, session }) {
@@ -54,8 +64,14 @@ export function accountHandlers(
         case 'm.login.password':
           await checkPassword(credentials.user_id, credentials.password)
           return openSession(deps, credentials.user_id, session)
-        case 'm.login.token':
-          return openSession(deps, await userOfLoginToken(credentials.token), session)
+        case 'm.login.token': {
+          const hash = tokenHashBytes(tokenHash(credentials.token))
+          return openSession(deps, await userOfLoginToken(hash), session, async () => {
+            // Of two logins with one token, the second finds it used.
+            await userOfLoginToken(hash)
+            return { also: (tx) => [tx`delete from login_tokens where token_hash = ${hash}`] }
+          })
+        }
       }
     },
 
@@ -66,6 +82,7 @@ export function accountHandlers(
           joinWrites(
             { also: (tx) => [tx`update users set password_hash = ${password_hash} where user_id = ${user_id}`] },
             logout_devices ? endDevices(user_id, undefined, keep_device_id) : {},
+            answered({}),
           ),
         )
         return {}
@@ -102,6 +119,10 @@ export function accountHandlers(
       return {}
     },
   }
+}
+
+function inUse(): MatrixError {
+  return new MatrixError('M_USER_IN_USE', 'This user id is taken')
 }
 
 function deactivated(): MatrixError {

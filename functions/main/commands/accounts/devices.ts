@@ -2,11 +2,13 @@
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
+import { answered } from '../../command-call.ts'
+import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
 
 const nameCharactersMax = 100
 
-export function deviceHandlers({ sql }: AccountDeps): Pick<MainClient, 'renameDevice' | 'deviceSeen'> {
+export function deviceHandlers({ sql, committer }: AccountDeps): Pick<MainClient, 'renameDevice' | 'deviceSeen'> {
   return {
     async renameDevice({ user_id, device_id, display_name }) {
       if (display_name.length > nameCharactersMax) {
@@ -14,10 +16,16 @@ export function deviceHandlers({ sql }: AccountDeps): Pick<MainClient, 'renameDe
           status: 400,
         })
       }
-      const renamed = await sql`
-        update devices set display_name = ${pgText(display_name)}
-        where user_id = ${user_id} and device_id = ${pgText(device_id)}`
-      if (renamed.count === 0) throw new MatrixError('M_NOT_FOUND', 'There is no such device')
+      const device = pgText(device_id)
+      const [known] = await sql`select from devices where user_id = ${user_id} and device_id = ${device}`
+      if (!known) throw new MatrixError('M_NOT_FOUND', 'There is no such device')
+      const renamed: Writes = {
+        also: (tx) => [
+          tx`update devices set display_name = ${pgText(display_name)}
+            where user_id = ${user_id} and device_id = ${device}`,
+        ],
+      }
+      await committer.commit(joinWrites(renamed, answered({})))
       return {}
     },
     async deviceSeen({ user_id, device_id, ts, ip, agent }) {

@@ -5,6 +5,8 @@ import type { InteractiveAuth } from '../../../../shared/commands/accounts.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { localpartOf, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { answered } from '../../command-call.ts'
+import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
 
 /** Long enough to type a password, short enough that nobody finds the dialog open. */
@@ -13,7 +15,7 @@ const sessionLifetimeMs = 30 * 60_000
 type Failure = NonNullable<Awaited<ReturnType<MainClient['authenticateInteractively']>>['failure']>
 
 export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'authenticateInteractively'> {
-  const { sql, clock, passwords } = deps
+  const { sql, committer, clock, passwords } = deps
 
   async function completedOf(
     session: string,
@@ -61,16 +63,20 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
       const session = known && auth?.session ? auth.session : newSessionId()
       const passed = !failure && flows.some((stages) => stages.every((stage) => completed.has(stage)))
       const done = [...completed]
+      const answer = failure ? { passed, session, completed: done, failure } : { passed, session, completed: done }
+      const store = (also: NonNullable<Writes['also']>) => committer.commit(joinWrites({ also }, answered(answer)))
       if (passed && once) {
-        if (known) await sql`delete from uia_sessions where session_id = ${session}`
+        if (known) await store((tx) => [tx`delete from uia_sessions where session_id = ${session}`])
       } else if (known ? auth?.type !== undefined && !failure : !passed) {
         // Who passes in one step needs no session.
-        await sql`
-          insert into uia_sessions (session_id, operation, user_id, completed, created_ts)
-          values (${session}, ${operation}, ${user_id ?? ''}, ${JSON.stringify(done)}, ${clock.now()})
-          on conflict (session_id) do update set completed = excluded.completed`
+        const now = clock.now()
+        await store((tx) => [
+          tx`insert into uia_sessions (session_id, operation, user_id, completed, created_ts)
+            values (${session}, ${operation}, ${user_id ?? ''}, ${JSON.stringify(done)}, ${now})
+            on conflict (session_id) do update set completed = excluded.completed`,
+        ])
       }
-      return failure ? { passed, session, completed: done, failure } : { passed, session, completed: done }
+      return answer
     },
   }
 }

@@ -9,7 +9,8 @@ import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
-import type { Writes } from '../../persist/writes.ts'
+import { answered } from '../../command-call.ts'
+import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
 
 export type SessionWish = RequestOf<(typeof accountCommands)['login']>['session']
@@ -19,33 +20,53 @@ type Invalidations = NonNullable<Writes['invalidations']>
 const loginTokenLifetimeMs = 120_000
 const deviceNameCharactersMax = 100
 
-/** Opens a session. A device that was there keeps its name and loses its former tokens. */
-export function openSession(deps: AccountDeps, user_id: UserId, wish: SessionWish): Promise<Session> {
+/** Opens a session. `alongside` runs when the user's sessions are this call's alone; its writes join the commit. */
+export function openSession(
+  deps: AccountDeps,
+  user_id: UserId,
+  wish: SessionWish,
+  alongside?: () => Promise<Writes>,
+): Promise<Session> {
   return deps.queue.run(user_id, async () => {
-    const now = deps.clock.now()
-    const device_id = wish.device_id ?? newDeviceId()
-    const former = wish.device_id ? await accessTokensOf(deps, user_id, device_id) : []
-    const pair = newPair(deps, user_id, wish.refreshable)
-    const name = wish.initial_device_display_name?.slice(0, deviceNameCharactersMax)
-    await deps.committer.commit({
-      invalidations: forgotten(former),
-      also: (tx) => [
-        ...deleteTokens(tx, former),
-        tx`delete from refresh_tokens where user_id = ${user_id} and device_id = ${pgText(device_id)}`,
-        tx`
-          insert into devices (user_id, device_id, display_name, created_ts, last_seen_ts, last_seen_ip, last_seen_agent)
-          values (${user_id}, ${pgText(device_id)}, ${orNull(name)}, ${now}, ${now}, ${orNull(wish.ip)},
-            ${orNull(wish.agent)})
-          on conflict (user_id, device_id) do update set last_seen_ts = excluded.last_seen_ts,
-            last_seen_ip = excluded.last_seen_ip, last_seen_agent = excluded.last_seen_agent`,
-        ...insertPair(tx, user_id, device_id, pair, false),
-      ],
-    })
-    const { access_token, refresh_token, expires_in_ms } = pair
-    return refresh_token === undefined || expires_in_ms === undefined
+    const further = await alongside?.()
+    const { session, writes } = await sessionOpening(deps, user_id, wish)
+    await deps.committer.commit(joinWrites(writes, further ?? {}, answered(session)))
+    return session
+  })
+}
+
+/** What opens a session once it is committed. A device that was there keeps its name and loses its former tokens. To be
+ *  called where nothing else changes the user's sessions. */
+export async function sessionOpening(
+  deps: AccountDeps,
+  user_id: UserId,
+  wish: SessionWish,
+): Promise<{ session: Session; writes: Writes }> {
+  const now = deps.clock.now()
+  const device_id = wish.device_id ?? newDeviceId()
+  const former = wish.device_id ? await accessTokensOf(deps, user_id, device_id) : []
+  const pair = newPair(deps, user_id, wish.refreshable)
+  const name = wish.initial_device_display_name?.slice(0, deviceNameCharactersMax)
+  const writes: Writes = {
+    invalidations: forgotten(former),
+    also: (tx) => [
+      ...deleteTokens(tx, former),
+      tx`delete from refresh_tokens where user_id = ${user_id} and device_id = ${pgText(device_id)}`,
+      tx`
+        insert into devices (user_id, device_id, display_name, created_ts, last_seen_ts, last_seen_ip, last_seen_agent)
+        values (${user_id}, ${pgText(device_id)}, ${orNull(name)}, ${now}, ${now}, ${orNull(wish.ip)},
+          ${orNull(wish.agent)})
+        on conflict (user_id, device_id) do update set last_seen_ts = excluded.last_seen_ts,
+          last_seen_ip = excluded.last_seen_ip, last_seen_agent = excluded.last_seen_agent`,
+      ...insertPair(tx, user_id, device_id, pair, false),
+    ],
+  }
+  const { access_token, refresh_token, expires_in_ms } = pair
+  const session =
+    refresh_token === undefined || expires_in_ms === undefined
       ? { user_id, device_id, access_token }
       : { user_id, device_id, access_token, refresh_token, expires_in_ms }
-  })
+  return { session, writes }
 }
 
 export function sessionHandlers(
@@ -97,7 +118,7 @@ export function sessionHandlers(
 
     deleteDevices({ user_id, device_ids }) {
       return deps.queue.run(user_id, async () => {
-        await committer.commit(endDevices(user_id, device_ids))
+        await committer.commit(joinWrites(endDevices(user_id, device_ids), answered({})))
         return {}
       })
     },

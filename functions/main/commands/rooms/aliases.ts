@@ -5,11 +5,13 @@ import { serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
+import { answered } from '../../command-call.ts'
 import { createKeyedQueue } from '../../keyed-queue.ts'
+import { isUniqueViolation } from '../../persist/commit-connection.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
 import { authStateOf, membershipOf, type Room, statePdu } from '../../rooms/room.ts'
 import { aliasTarget, isAliasTaken } from './alias-reads.ts'
-import { aliasInUse, aliasWrite, isUniqueViolation } from './create-room.ts'
+import { aliasInUse, aliasWrite } from './create-room.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
 const canonicalAlias = 'm.room.canonical_alias'
@@ -41,7 +43,7 @@ export function aliasHandlers(
               throw new MatrixError('M_FORBIDDEN', 'Only members of a room can give it an alias')
             }
             if (await isAliasTaken(sql, alias)) throw taken()
-            write(aliasWrite(alias, room.room_nid, user_id))
+            write({ ...aliasWrite(alias, room.room_nid, user_id), ...answered({}) })
           })
           .catch((error: unknown) => {
             throw isUniqueViolation(error, 'room_aliases_pkey') ? taken() : error
@@ -66,6 +68,7 @@ export function aliasHandlers(
         }
         write({
           also: (tx) => [tx`delete from room_aliases where alias = ${pgText(alias)} and room_nid = ${room.room_nid}`],
+          ...answered({}),
         })
         const before = statePdu(room, canonicalAlias, '')?.content
         const content = before && withoutAlias(before, alias)
@@ -84,7 +87,10 @@ export function aliasHandlers(
         if (!isAdmin && !maySetAliases(room, user_id)) {
           throw new MatrixError('M_FORBIDDEN', 'You do not have the power to list this room')
         }
-        write({ also: (tx) => [tx`update rooms set published = ${published} where room_nid = ${room.room_nid}`] })
+        write({
+          also: (tx) => [tx`update rooms set published = ${published} where room_nid = ${room.room_nid}`],
+          ...answered({}),
+        })
       })
       return {}
     },

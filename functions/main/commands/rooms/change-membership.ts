@@ -6,6 +6,7 @@ import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { type EventId, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { answered } from '../../command-call.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
 import { checkGuest } from './guests.ts'
@@ -36,7 +37,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
     if (action === 'invite') checkInvitee(deps, target)
     // Asked before the room is held: it is the target's alone.
     const profile = action === 'join' || action === 'knock' || action === 'invite' ? await profileOf(sql, target) : {}
-    const changed = await engine.tryRun(room_id, action, async ({ room, append }) => {
+    const changed = await engine.tryRun(room_id, action, async ({ room, append, write }) => {
       const before = membershipOf(room, target)
       const settled = settledAlready(room, request, before)
       if (settled) return { event_id: settled, settings: false }
@@ -55,6 +56,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
         content,
         device_id: request.device_id,
       })
+      write(answered({ event_id: pdu.event_id }))
       return { event_id: pdu.event_id, settings: action === 'join' && replacesRoom(room) }
     })
     if (!changed) throw unknownRoom(action)

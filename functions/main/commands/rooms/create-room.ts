@@ -10,6 +10,8 @@ import { RoomAlias, type RoomId, ServerName, serverNameOf, UserId } from '../../
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
+import { answered } from '../../command-call.ts'
+import { isUniqueViolation } from '../../persist/commit-connection.ts'
 import type { Writes } from '../../persist/writes.ts'
 import type { Draft } from '../../rooms/append.ts'
 import type { PreparedRoom } from '../../rooms/engine.ts'
@@ -73,6 +75,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
       await task.append(member(creator, invitee, { ...profiles.get(invitee), ...direct, membership: 'invite' }))
     }
     if (alias) task.write(aliasWrite(alias, room.room_nid, creator))
+    task.write(answered({ room_id: room.room_id }))
     await engine.createPrepared(task).catch((error: unknown) => {
       throw isUniqueViolation(error, 'room_aliases_pkey') ? aliasInUse(alias) : error
     })
@@ -149,10 +152,6 @@ export function aliasWrite(alias: RoomAlias, room_nid: number, creator: UserId):
       tx`insert into room_aliases (alias, room_nid, creator) values (${pgText(alias)}, ${room_nid}, ${creator})`,
     ],
   }
-}
-
-export function isUniqueViolation(error: unknown, constraint: string): boolean {
-  return error instanceof Error && 'constraint_name' in error && error.constraint_name === constraint
 }
 
 function mayPublish(deps: RoomCommandDeps): boolean {

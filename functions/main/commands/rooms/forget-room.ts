@@ -1,6 +1,7 @@
 /** Forgetting a room that one is no longer in. https://spec.matrix.org/v1.19/client-server-api/#leaving-rooms */
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { answered } from '../../command-call.ts'
 import { membershipOf, stateEntry } from '../../rooms/room.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
@@ -19,6 +20,7 @@ export function forgetRoomHandler({ engine }: RoomCommandDeps): MainClient['forg
           tx`update memberships set forgotten = true where user_id = ${user_id} and room_nid = ${room.room_nid}`,
         ],
         invalidations: [{ cache: 'room', key: room_id }],
+        ...answered({}),
       })
     })
     return {}

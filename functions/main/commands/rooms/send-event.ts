@@ -8,6 +8,7 @@ import { CanonicalJsonError, canonicalJsonFor } from '../../../../shared/matrix/
 import { EventId, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { answered } from '../../command-call.ts'
 import type { Writes } from '../../persist/writes.ts'
 import type { Draft } from '../../rooms/append.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
@@ -29,7 +30,7 @@ const unredactable = new Set(['m.room.create', 'm.room.server_acl'])
 export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent'] {
   const { engine, sql, transactions } = deps
 
-  async function send(request: Request, record?: (response: { event_id: EventId }) => Writes) {
+  async function send(request: Request, record: (response: { event_id: EventId }) => Writes) {
     const sent = await engine.tryRun(request.room_id, `send ${request.type}`, async ({ room, append, write }) => {
       const draft = await draftOf(deps, room, request)
       const unchanged = await unchangedState(deps, room, draft)
@@ -39,7 +40,7 @@ export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent']
       const { pdu } = await append(draft)
       if (closesToGuests(draft)) await removeGuests(sql, room, append)
       const response = { event_id: pdu.event_id }
-      if (record) write(record(response))
+      write(record(response))
       if (reaction) room.reactions.add(reaction)
       return {
         ...response,
@@ -54,7 +55,7 @@ export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent']
   }
 
   return (request) => {
-    if (request.txn_id === undefined) return send(request)
+    if (request.txn_id === undefined) return send(request, answered)
     const what = request.redacts === undefined ? `send\n${request.type}` : `redact\n${request.redacts}`
     return transactions.once(request, `${what}\n${request.room_id}\n${request.txn_id}`, (record) =>
       send(request, record),

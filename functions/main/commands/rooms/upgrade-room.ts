@@ -6,6 +6,7 @@ import type { RoomRules } from '../../../../shared/core/room-versions.ts'
 import type { EventId, UserId } from '../../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { answered } from '../../command-call.ts'
 import type { PreparedRoom, RoomTask } from '../../rooms/engine.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
 import { authStateOf, membershipOf, type Room, type StateKey, statePdu } from '../../rooms/room.ts'
@@ -36,6 +37,7 @@ export function upgradeRoomHandler(deps: RoomCommandDeps): MainClient['upgradeRo
     const upgraded = await deps.engine.tryRun(room_id, 'upgrade', async (old) => {
       const prepared = await upgrade(deps, old, { rules, user_id, creators: creators.filter((id) => id !== user_id) })
       old.write(prepared.writes())
+      old.write(answered({ replacement_room: prepared.room.room_id }))
       return prepared
     })
     if (!upgraded) throw new MatrixError('M_FORBIDDEN', 'You are not in this room')

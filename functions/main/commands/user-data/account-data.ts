@@ -4,6 +4,7 @@ import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { RoomId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { type MainSql, pgText } from '../../../../shared/storage/sql.ts'
+import { answered } from '../../command-call.ts'
 import type { KeyedQueue } from '../../keyed-queue.ts'
 import type { Committer } from '../../persist/writes.ts'
 
@@ -40,6 +41,7 @@ export function accountDataHandlers(deps: Deps): Pick<MainClient, 'setAccountDat
     const content = JSON.stringify({ tags: Object.fromEntries(tags) })
     await committer.commit({
       account_data: [{ user_id: request.user_id, room_nid, room_id: request.room_id, type: 'm.tag', content }],
+      ...answered({}),
     })
     return {}
   }
@@ -57,6 +59,7 @@ export function accountDataHandlers(deps: Deps): Pick<MainClient, 'setAccountDat
             content: request.content,
           },
         ],
+        ...answered({}),
       })
       return {}
     },
