@@ -3,6 +3,7 @@
 import { historyVisibilityOf, visibleTo } from '../../shared/core/visibility.ts'
 import { isJsonObject } from '../../shared/matrix/json-value.ts'
 import { cacheTally } from '../../shared/metrics/tallies.ts'
+import { contentBytes, pageBytesMax } from '../../shared/storage/page-bytes.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import {
   newestEvents,
@@ -23,6 +24,8 @@ import type { Soon } from './soon.ts'
 import type { SyncFilter } from './sync-filter.ts'
 
 const cache = cacheTally('sync_timelines')
+/** Of the timelines of all rooms that are read together. */
+const readBytesMax = 16 * 1024 * 1024
 
 /** An event to show; `body` where its JSON is kept ready. */
 export interface ShownEvent {
@@ -126,18 +129,30 @@ function shows({ filter, user }: SectionContext, part: TimelinePart, event: Time
 
 /** `events`: all that the timeline could show, or at least one more than its limit. */
 function setTimeline({ filter }: SectionContext, section: RoomSection, events: readonly ShownEvent[]): void {
-  const limit = filter.timelineLimit
   const { part } = section
-  const over = events.length > limit
-  section.events = over ? (limit === 0 ? [] : events.slice(-limit)) : events
+  const held = countHeld(events, filter.timelineLimit)
+  const over = events.length > held
+  section.events = over ? events.slice(events.length - held) : events
   section.limited = over || part.newly
   const first = section.events[0]
   if (over) section.start = first ? first.event.position - 1 : part.upTo
   else section.start = part.after
 }
 
+/** How many of the events, from the newest, a timeline holds: `limit`, or as many as make a page of bytes. */
+function countHeld(events: readonly ShownEvent[], limit: number): number {
+  let bytes = 0
+  let held = 0
+  while (held < events.length && held < limit && bytes < pageBytesMax) {
+    held++
+    bytes += events[events.length - held]?.event.content.length ?? 0
+  }
+  return held
+}
+
 async function readTimelines(context: SectionContext, missing: readonly RoomSection[]): Promise<void> {
   const { filter, sql, live } = context
+  const bytesMax = Math.min(pageBytesMax, Math.ceil(readBytesMax / missing.length))
   const ranges = missing.map(({ part }) => ({
     room_nid: part.membership.room_nid,
     after: part.ownEventOnly ? part.upTo - 1 : part.after,
@@ -145,12 +160,12 @@ async function readTimelines(context: SectionContext, missing: readonly RoomSect
   }))
   const found = filter.timeline.passesNone
     ? new Map<number, TimelineEvent[]>()
-    : await newestEvents(sql, ranges, filter.timelineLimit + 1, filter.timelineSql)
+    : await newestEvents(sql, ranges, { limit: filter.timelineLimit + 1, bytesMax }, filter.timelineSql)
   for (const section of missing) {
     const { part } = section
     const events = found.get(part.membership.room_nid) ?? []
-    keep(live, filter, part, events)
-    const full = events.length > filter.timelineLimit
+    const full = events.length > filter.timelineLimit || contentBytes(events) >= bytesMax
+    keep(live, { filter, part, events, full })
     const shown = events.filter((event) => shows(context, part, event)).map((event) => ({ event }))
     setTimeline(context, section, shown)
     // The database held more than was shown here: what was left out lies before the oldest that was read.
@@ -162,13 +177,22 @@ async function readTimelines(context: SectionContext, missing: readonly RoomSect
 }
 
 /** Keeps what was read for the next who asks. */
-function keep(live: Live, filter: SyncFilter, part: TimelinePart, events: readonly TimelineEvent[]): void {
+function keep(
+  live: Live,
+  read: {
+    readonly filter: SyncFilter
+    readonly part: TimelinePart
+    readonly events: readonly TimelineEvent[]
+    /** There may be older ones in the range. */
+    readonly full: boolean
+  },
+): void {
+  const { filter, part, events, full } = read
   const { room } = part
   const last = events.at(-1)
   if (!room || !last || !filter.timeline.passesAll || last.position !== room.events || room.timeline.length > 0) return
   const before = room.bytes
-  const all = events.length <= filter.timelineLimit
-  room.prepend(events, all ? part.after : (events[0]?.position ?? last.position) - 1)
+  room.prepend(events, full ? (events[0]?.position ?? last.position) - 1 : part.after)
   live.touch(room, before)
 }
 

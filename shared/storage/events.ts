@@ -4,7 +4,10 @@ import type { StreamPosition } from '../streams/define.ts'
 import { eventBody } from '../timeline/client-json.ts'
 import type { TimelineEvent } from '../timeline/timeline-event.ts'
 import { packedPage, unpackEvent } from './packed-events.ts'
+import { contentBytes, pageBytesMax } from './page-bytes.ts'
 import { fromPgText, pgText, type ReadSql } from './sql.ts'
+
+type Fragment = ReturnType<typeof withinRange>
 
 /** A room as tables and as clients name it. */
 export interface RoomRef {
@@ -44,6 +47,16 @@ const withinRange = (sql: ReadSql, { room_nid }: RoomRef, { after, upTo }: Timel
 const inOrder = (sql: ReadSql, direction: Direction) =>
   direction === 'f' ? sql`order by e.room_nid, e.position` : sql`order by e.room_nid desc, e.position desc`
 
+/** `from` and what follows: the first `limit` events that meet the condition, up to the one that makes `pageBytesMax`. */
+function withinBytes(sql: ReadSql, condition: Fragment, direction: Direction, limit: number) {
+  const ordered = inOrder(sql, direction)
+  return sql`from (
+    select e.*, sum(octet_length(e.content)) over (${ordered} rows unbounded preceding) - octet_length(e.content)
+      as bytes_before
+    from events e where ${condition} ${ordered} limit ${limit}
+  ) e where e.bytes_before < ${pageBytesMax} ${ordered}`
+}
+
 export interface StoredEvent {
   readonly event_nid: number
   readonly event_id: EventId
@@ -69,7 +82,8 @@ export interface StoredEvent {
   readonly has_children?: 1 | null
 }
 
-/** At most `limit` events of one room with positions in (after, upTo], from the end that `direction` starts at. */
+/** At most `limit` events of one room with positions in (after, upTo], from the end that `direction` starts at; fewer where
+ *  they make `pageBytesMax`. */
 export async function timelineBetween(
   sql: ReadSql,
   room: RoomRef,
@@ -97,8 +111,8 @@ async function storedBetween(
     if (rows.length === limit) break
     const row = unpackEvent(event)
     if (!row) {
-      return sql<StoredEvent[]>`select ${pageColumns(sql)} from events e
-        where ${withinRange(sql, room, range)} ${inOrder(sql, direction)} limit ${limit}`
+      const condition = withinRange(sql, room, range)
+      return sql<StoredEvent[]>`select ${pageColumns(sql)} ${withinBytes(sql, condition, direction, limit)}`
     }
     rows.push(row)
   }
@@ -143,10 +157,15 @@ export async function timelineMeeting(
       ? { after: range.after, upTo: edge.position - 1 }
       : { after: edge.position, upTo: range.upTo }
   const rows = await sql<StoredEvent[]>`
-    select ${pageColumns(sql)} from events e
-    where ${withinRange(sql, room, scanned)} ${meeting(sql, conditions)} ${inOrder(sql, direction)} limit ${limit}`
+    select ${pageColumns(sql)} ${withinBytes(
+      sql,
+      sql`${withinRange(sql, room, scanned)} ${meeting(sql, conditions)}`,
+      direction,
+      limit,
+    )}`
   const events = await timelineEvents(sql, rows, room)
-  const last = events.length === limit ? events.at(-1)?.position : undefined
+  const isFull = events.length === limit || contentBytes(events) >= pageBytesMax
+  const last = isFull ? events.at(-1)?.position : undefined
   if (last === undefined && !edge) return { events, rest: undefined }
   const rest =
     direction === 'f'

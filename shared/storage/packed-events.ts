@@ -3,6 +3,7 @@
 import type { EventId, UserId } from '../matrix/ids.ts'
 import type { StreamPosition } from '../streams/define.ts'
 import type { Direction, StoredEvent } from './events.ts'
+import { pageBytesMax } from './page-bytes.ts'
 
 /** Between the fields. Nothing keeps it out of them, yet a row with one too many has too many fields. */
 const separator = '\u0001'
@@ -36,6 +37,8 @@ const fields = [
 
 /** Pages are read in these sizes, so that few statements are prepared. */
 const sizes = [11, 21, 31, 51, 101, 201, 501]
+/** Of as many rows as this, no sizes are asked for: the largest events make three megabytes of them. */
+const smallPage = 51
 const statements = new Map<string, string>()
 
 /** The statement for a page of at least `limit` rows with one column, `event`; parameters: room_nid, after, upTo.
@@ -43,17 +46,28 @@ const statements = new Map<string, string>()
  *  The values compared with stand in selects of their own, where the planner does not see them: its plan for one page is as
  *  good as for another, and so it is kept. Planning took half of Postgres's time. They are compared as rows, so that the
  *  index by room and position is the only one that fits: else the planner would sometimes walk the index by position
- *  alone, through the events of every room. */
+ *  alone, through the events of every room.
+ *
+ *  A large page ends with the event that makes it `pageBytesMax`. The database knows a text's length without reading it. */
 export function packedPage(limit: number, direction: Direction): string {
   const size = sizes.find((rows) => rows >= limit) ?? limit
   const key = `${direction}${size}`
   const known = statements.get(key)
   if (known !== undefined) return known
   const order = direction === 'f' ? 'asc' : 'desc'
-  const made = `select concat_ws(E'\\x01', ${fields.join(', ')}) as event from events e
+  const ordered = `order by e.room_nid ${order}, e.position ${order}`
+  const found = `from events e
     where (e.room_nid, e.position) > ((select $1::bigint), (select $2::bigint))
       and (e.room_nid, e.position) <= ((select $1::bigint), (select $3::bigint)) and e.position is not null
-    order by e.room_nid ${order}, e.position ${order} limit ${size}`
+    ${ordered} limit ${size}`
+  const packed = `select concat_ws(E'\\x01', ${fields.join(', ')}) as event`
+  const made =
+    size <= smallPage
+      ? `${packed} ${found}`
+      : `${packed} from (
+          select e.*, sum(octet_length(e.content)) over (${ordered} rows unbounded preceding) - octet_length(e.content)
+            as bytes_before ${found}
+        ) e where e.bytes_before < ${pageBytesMax} ${ordered}`
   statements.set(key, made)
   return made
 }

@@ -8,6 +8,7 @@ import {
   type TimelineRange,
   timelineEvents,
 } from './events.ts'
+import { contentBytes, pageBytesMax } from './page-bytes.ts'
 import { pgText, type ReadSql } from './sql.ts'
 
 /** How far `recurse` follows relations of relations. */
@@ -24,15 +25,25 @@ export interface ChildrenQuestion {
   readonly direction: Direction
 }
 
+export interface Children {
+  readonly events: TimelineEvent[]
+  /** There may be more of them: `limit` was reached, or `pageBytesMax`. */
+  readonly more: boolean
+}
+
 /** Events that relate to `parent`, in the order of the timeline. With `recurse`, type and rel_type choose among all that
  *  were reached; they do not cut the way there. */
-export async function childEvents(sql: ReadSql, room: RoomRef, question: ChildrenQuestion): Promise<TimelineEvent[]> {
+export async function childEvents(sql: ReadSql, room: RoomRef, question: ChildrenQuestion): Promise<Children> {
   const { parent, rel_type, type, recurse, range, limit, direction } = question
+  const ordered = sql`order by e.position ${direction === 'f' ? sql`` : sql`desc`}`
   const chosen = sql`
     and e.room_nid = ${room.room_nid} and e.position > ${range.after} and e.position <= ${range.upTo}
     ${rel_type === undefined ? sql`and e.rel_type is not null` : sql`and e.rel_type = ${pgText(rel_type)}`}
     ${type === undefined ? sql`` : sql`and e.type = ${pgText(type)}`}
-    order by e.position ${direction === 'f' ? sql`` : sql`desc`} limit ${limit}`
+    ${ordered} limit ${limit + 1}`
+  const sized = sql`e.*, sum(octet_length(e.content)) over (${ordered} rows unbounded preceding)
+    - octet_length(e.content) as bytes_before`
+  const fitting = sql`where e.bytes_before < ${pageBytesMax} ${ordered}`
   const rows = recurse
     ? await sql<StoredEvent[]>`
         with recursive reached as (
@@ -42,9 +53,16 @@ export async function childEvents(sql: ReadSql, room: RoomRef, question: Childre
           where r.depth < ${recursionDepth} and e.room_nid = ${room.room_nid} and e.rel_type is not null
             and e.position is not null
         ), ids as (select distinct event_id from reached where depth > 0)
-        select ${eventColumns(sql)} from ids join events e using (event_id) where true ${chosen}`
-    : await sql<StoredEvent[]>`select ${eventColumns(sql)} from events e where e.relates_to = ${parent} ${chosen}`
-  return timelineEvents(sql, rows, room)
+        select ${eventColumns(sql)} from (
+          select ${sized} from ids join events e using (event_id) where true ${chosen}
+        ) e ${fitting}`
+    : await sql<StoredEvent[]>`
+        select ${eventColumns(sql)} from (
+          select ${sized} from events e where e.relates_to = ${parent} ${chosen}
+        ) e ${fitting}`
+  const page = rows.slice(0, limit)
+  const more = rows.length > limit || contentBytes(page) >= pageBytesMax
+  return { events: await timelineEvents(sql, page, room), more }
 }
 
 /** A child that its parent's bundled aggregations are made from. */

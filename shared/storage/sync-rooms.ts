@@ -82,11 +82,12 @@ export interface RoomRange {
   readonly upTo: number
 }
 
-/** The newest `limit` events of each range that pass the filter, oldest first, by room; rooms without any are left out. */
+/** The newest `limit` events of each range that pass the filter, oldest first, by room; rooms without any are left out.
+ *  Fewer of a room where they make `bytesMax`: the oldest is then the event that reaches it. */
 export async function newestEvents(
   sql: ReadSql,
   ranges: readonly RoomRange[],
-  limit: number,
+  { limit, bytesMax }: { readonly limit: number; readonly bytesMax: number },
   filter: TimelineFilter,
 ): Promise<Map<number, TimelineEvent[]>> {
   const byRoom = new Map<number, TimelineEvent[]>()
@@ -97,9 +98,12 @@ export async function newestEvents(
       ${numbers(sql, ranges, 'upTo')}::bigint[]) as q(room_nid, after, up_to)
     join rooms r on r.room_nid = q.room_nid
     cross join lateral (
-      select * from events e where e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to
+      select e.*, sum(octet_length(e.content)) over (order by e.position desc rows unbounded preceding)
+        - octet_length(e.content) as bytes_before
+      from events e where e.room_nid = q.room_nid and e.position > q.after and e.position <= q.up_to
         ${filterCondition(sql, filter)}
-      order by e.position desc limit ${limit}) e`
+      order by e.position desc limit ${limit}) e
+    where e.bytes_before < ${bytesMax}`
   for (const event of await timelineEvents(sql, rows)) addTo(byRoom, event.room_nid, event)
   for (const events of byRoom.values()) events.sort((a, b) => a.position - b.position)
   return byRoom

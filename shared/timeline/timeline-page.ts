@@ -7,6 +7,7 @@ import {
   timelineBetween,
   timelineMeeting,
 } from '../storage/events.ts'
+import { contentBytes, pageBytesMax } from '../storage/page-bytes.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import type { RoomReader, RoomView, SeenEvent } from './room-reader.ts'
 import type { TimelineEvent } from './timeline-event.ts'
@@ -41,11 +42,17 @@ export async function timelinePage(
   { range, direction, limit, filter }: PageRequest,
 ): Promise<TimelinePage> {
   const seen: SeenEvent[] = []
+  let bytes = 0
+  let fitting = 0
   const upTo = Math.min(range.upTo, view.upTo)
   let rest: TimelineRange | undefined = { after: range.after, upTo }
   if (limit === 0 || filter?.compiled.passesNone) return { seen, end: undefined }
   const ignored = await reader.ignoredUsers(view.user_id)
-  for (let reads = 0; rest && rest.after < rest.upTo && seen.length <= limit && reads < readsMax; reads++) {
+  for (
+    let reads = 0;
+    rest && rest.after < rest.upTo && seen.length <= limit && bytes < pageBytesMax && reads < readsMax;
+    reads++
+  ) {
     // One more than the page holds tells whether there is a next page.
     const wanted = limit + 1 - seen.length
     const read: Read = await readSome(
@@ -58,12 +65,18 @@ export async function timelinePage(
     )
     rest = read.rest
     for (const one of await reader.seen(view, read.events)) {
-      if (!isIgnored(one.event, ignored) && (!filter || filter.compiled.matches(one.event))) seen.push(one)
+      if (!isIgnored(one.event, ignored) && (!filter || filter.compiled.matches(one.event))) {
+        // The event that fills the page is its last.
+        if (bytes < pageBytesMax) fitting++
+        bytes += Buffer.byteLength(one.event.content)
+        seen.push(one)
+      }
     }
   }
-  if (seen.length > limit) {
-    const last = seen[limit - 1]?.event.position ?? 0
-    return { seen: seen.slice(0, limit), end: direction === 'f' ? last : last - 1 }
+  const held = Math.min(limit, fitting)
+  if (seen.length > held) {
+    const last = seen[held - 1]?.event.position ?? 0
+    return { seen: seen.slice(0, held), end: direction === 'f' ? last : last - 1 }
   }
   if (!rest || rest.after >= rest.upTo) return { seen, end: undefined }
   return { seen, end: direction === 'f' ? rest.after : rest.upTo }
@@ -86,7 +99,7 @@ async function readSome(
     return timelineMeeting(sql, view, range, limit, direction, filter.conditions, scanMax)
   }
   const events = await timelineBetween(sql, view, range, limit, direction)
-  const last = events.length === limit ? events.at(-1) : undefined
+  const last = events.length === limit || contentBytes(events) >= pageBytesMax ? events.at(-1) : undefined
   if (!last) return { events, rest: undefined }
   const rest =
     direction === 'f' ? { after: last.position, upTo: range.upTo } : { after: range.after, upTo: last.position - 1 }

@@ -42,16 +42,15 @@ const relationsRoute = (
       const to = query.to ? parsePaginationToken(query.to, 'to') : undefined
       const after = direction === 'f' ? from : to
       const upTo = direction === 'f' ? to : from
-      const found = await childEvents(deps.sql, view, {
+      const { events: page, more } = await childEvents(deps.sql, view, {
         parent: eventId,
         rel_type: relType,
         type: eventType,
         recurse,
         range: { after: after ?? 0, upTo: Math.min(upTo ?? view.upTo, view.upTo) },
-        limit: limit + 1,
+        limit,
         direction,
       })
-      const page = found.slice(0, limit)
       const ignored = await reader.ignoredUsers(user.user_id)
       const seen = await reader.seen(
         view,
@@ -60,7 +59,7 @@ const relationsRoute = (
       const chunk = await eventsJson(deps, view, seen, user)
       let json = `{"chunk":[${chunk.join(',')}]`
       const last = page.at(-1)
-      if (last && found.length > limit) {
+      if (last && more) {
         json += `,"next_batch":"${encodePaginationToken(direction === 'f' ? last.position : last.position - 1)}"`
       }
       if (query.from) json += `,"prev_batch":${JSON.stringify(query.from)}`
