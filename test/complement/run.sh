@@ -2,6 +2,8 @@
 # Runs Complement's client-server tests against this checkout, where the runner and its compiled tests are there.
 #   test/complement/run.sh                     all of package csapi, compared with passing.tsv
 #   test/complement/run.sh --run TestLogin     further arguments go to the runner
+# GANGLION_COMPLEMENT_AMONG=handler runs every role as processes and sends each request to a random handler of its role,
+# =role to a random handler of any role.
 # Exits with 3 where it can't run here; 2 is a fault of the set-up, 1 a test of passing.tsv that fails.
 set -eu
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
@@ -23,8 +25,16 @@ if ! command -v go >/dev/null; then
   fi
   export PATH=$PATH:/usr/local/go/bin
 fi
+among=()
+if [ -n "${GANGLION_COMPLEMENT_AMONG:-}" ]; then
+  if ! command -v redis-server >/dev/null; then
+    echo 'Complement not run with roles: there is no redis-server'
+    exit 3
+  fi
+  among=(--env "GANGLION_COMPLEMENT_AMONG=$GANGLION_COMPLEMENT_AMONG")
+fi
 expected=()
 if [ $# -eq 0 ]; then expected=(--expected "$here/passing.tsv" --retry 1); fi
 # Servers see none of the machine's /tmp but what is bound.
 exec "$runner" --launcher "$here/start.sh" --tests "$tests" --packages csapi --bind "$(cd "$here/../.." && pwd)" \
-  --results "${COMPLEMENT_RESULTS:-$here/../../node_modules/.cache/complement-results}" "${expected[@]}" "$@"
+  --results "${COMPLEMENT_RESULTS:-$here/../../node_modules/.cache/complement-results}" "${among[@]}" "${expected[@]}" "$@"

@@ -1,5 +1,7 @@
 #!/bin/bash
-# One Ganglion process as a Complement homeserver: client API on 8008, TLS on 8448, everything under /data.
+# Ganglion as a Complement homeserver: client API on 8008, TLS on 8448, everything under /data. One process, or with
+# GANGLION_COMPLEMENT_AMONG=handler|role all roles as processes, where each request goes to a random handler of its role, or
+# of any role.
 set -eu
 root=$(cd "$(dirname "$(readlink -f "$0")")/../.." && pwd)
 node=$root/node_modules/.bin/node
@@ -7,12 +9,22 @@ made=$root/node_modules/.cache/ganglion-complement
 cd /data
 
 # A made database spares each new server two seconds of work.
-if [ ! -e postgres ] && [ -e "$made/postgres/cluster/PG_VERSION" ]; then cp -a "$made/postgres" postgres; fi
+database=postgres
+if [ -n "${GANGLION_COMPLEMENT_AMONG:-}" ]; then
+  mkdir -p data
+  database=data/postgres
+fi
+if [ ! -e "$database" ] && [ -e "$made/postgres/cluster/PG_VERSION" ]; then cp -a "$made/postgres" "$database"; fi
 
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
   -keyout tls.key -out tls.csr -subj "/CN=$SERVER_NAME" 2>/dev/null
 openssl x509 -req -in tls.csr -days 30 -CA /complement/ca/ca.crt -CAkey /complement/ca/ca.key \
   -set_serial "0x$(openssl rand -hex 8)" -extfile <(echo "subjectAltName=DNS:$SERVER_NAME") -out tls.crt 2>/dev/null
+
+if [ -n "${GANGLION_COMPLEMENT_AMONG:-}" ]; then
+  exec "$node" "$root/test/complement/roles.ts" --folder /data --dist "$made/dist" --server-name "$SERVER_NAME" \
+    --among "$GANGLION_COMPLEMENT_AMONG" --certificate /data/tls.crt --key /data/tls.key
+fi
 
 cat >homeserver.yaml <<YAML
 server_name: "$SERVER_NAME"

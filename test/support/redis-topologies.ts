@@ -45,6 +45,8 @@ export interface SentinelRedis {
   readonly url: string
   /** Whoever Sentinel names now. */
   masterPort(): Promise<number>
+  /** Makes the replica the master while both live. */
+  failOver(): Promise<void>
   /** Kills the master; the replica takes over within some seconds. */
   killMaster(): Promise<void>
   stop(): Promise<void>
@@ -87,6 +89,7 @@ sentinel failover-timeout ganglion 2000
   return {
     url: `redis+sentinel://${sentinels.map(({ server }) => `${server.host}:${server.port}`).join(',')}/ganglion`,
     masterPort,
+    failOver: async () => void (await sentinels[0]!.server.command('SENTINEL FAILOVER ganglion')),
     async killMaster() {
       const port = await masterPort()
       await servers.find((server) => server.port === port)?.kill()
@@ -107,39 +110,50 @@ export interface ClusterRedis {
   readonly url: string
   /** The masters first, in the order of their slots. */
   readonly nodes: readonly RedisServer[]
+  /** Of the first master. */
+  readonly replica: RedisServer | undefined
+  /** The name by which the cluster knows a node. */
+  id(node: RedisServer): Promise<string>
   /** Gives one slot from its owner to another master, all at once. */
   moveSlot(slot: number, to: number): Promise<void>
   stop(): Promise<void>
 }
 
-/** Masters that share the slots evenly. */
-export async function startCluster(masters = 3): Promise<ClusterRedis> {
-  const nodes = await Promise.all(
-    Array.from({ length: masters }, () =>
-      startRedis({ arguments: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000'] }),
-    ),
-  )
+/** Masters that share the slots evenly, and a replica of the first if one is asked for. */
+export async function startCluster({ masters = 3, replica = false } = {}): Promise<ClusterRedis> {
+  const start = () => startRedis({ arguments: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000'] })
+  const nodes = await Promise.all(Array.from({ length: masters }, start))
+  const spare = replica ? await start() : undefined
+  const all = spare ? [...nodes, spare] : nodes
   const [first] = nodes
   const each = Math.ceil(16_384 / masters)
   await Promise.all(
     nodes.map((node, i) => node.command(`CLUSTER ADDSLOTSRANGE ${i * each} ${Math.min(16_383, (i + 1) * each - 1)}`)),
   )
   for (const [i, node] of nodes.entries()) await node.command(`CLUSTER SET-CONFIG-EPOCH ${i + 1}`)
-  for (const node of nodes) await node.command(`CLUSTER MEET ${first!.host} ${first!.port}`)
+  for (const node of all) await node.command(`CLUSTER MEET ${first!.host} ${first!.port}`)
   await until(async () => {
-    const answers = await Promise.all(nodes.map((node) => node.command('CLUSTER INFO')))
+    const answers = await Promise.all(all.map((node) => node.command('CLUSTER INFO')))
     return answers.every(
-      (answer) => answer.includes('cluster_state:ok') && answer.includes(`cluster_known_nodes:${masters}`),
+      (answer) => answer.includes('cluster_state:ok') && answer.includes(`cluster_known_nodes:${all.length}`),
     )
   })
+  const id = async (node: RedisServer) => /\r\n([0-9a-f]{40})\r\n/.exec(await node.command('CLUSTER MYID'))?.[1] ?? ''
+  if (spare) {
+    await spare.command(`CLUSTER REPLICATE ${await id(first!)}`)
+    await until(async () => (await spare.command('INFO replication')).includes('master_link_status:up'))
+    await until(async () => (await first!.command('CLUSTER SLOTS')).includes(String(spare.port)))
+  }
   return {
     url: `redis+cluster://${nodes.map((node) => `${node.host}:${node.port}`).join(',')}`,
     nodes,
+    replica: spare,
+    id,
     async moveSlot(slot, to) {
-      const id = /\r\n([0-9a-f]{40})\r\n/.exec(await nodes[to]!.command('CLUSTER MYID'))?.[1]
-      for (const node of [nodes[to]!, ...nodes]) await node.command(`CLUSTER SETSLOT ${slot} NODE ${id}`)
+      const owner = await id(nodes[to]!)
+      for (const node of [nodes[to]!, ...nodes]) await node.command(`CLUSTER SETSLOT ${slot} NODE ${owner}`)
     },
-    stop: async () => void (await Promise.all(nodes.map((node) => node.stop()))),
+    stop: async () => void (await Promise.all(all.map((node) => node.stop()))),
   }
 }
 
