@@ -1,4 +1,5 @@
 /** All roles in one process, over an embedded PostgreSQL or one of the operator's. */
+import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
@@ -18,6 +19,7 @@ import { createClientRole } from '../client/client-role.ts'
 import { federationRoutes } from '../federation/routes.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
+import { claimAlone } from '../main/shards/lease-table.ts'
 import { createSyncRole } from '../sync/role.ts'
 import { openDatabase } from './database.ts'
 
@@ -78,6 +80,9 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(() => read.end())
     await applyMigrations(sql, log)
 
+    const owner = randomUUID()
+    const leave = await claimAlone(sql, owner)
+    undo.push(() => leave().catch((err: unknown) => log.warn({ err }, 'could not sign off as the only writer')))
     const replication = createInProcessReplication(await storedPositions(sql), clock)
     metrics?.watchStreams(replication.positions)
     const ephemeral = createMemoryEphemeralStore()
@@ -90,6 +95,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       signingKey,
       log,
       onFatal: failed.resolve,
+      writer: { name: 'main', owner },
     })
     undo.push(() => main.close())
 

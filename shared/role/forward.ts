@@ -72,7 +72,7 @@ export function createForwarder(options: {
       const outcome = await passThrough(incoming, outgoing, upstream)
       if (outcome === 'passed') return RESPONSE_ALREADY_SENT
       log.warn({ err: outcome.error, role: to, url }, 'a handler does not answer; a request was forwarded to it')
-      if (!outcome.untouched) break
+      if (!outcome.repeatable) break
     }
     return matrixErrorResponse(
       new MatrixError('M_UNAVAILABLE', 'The part of the server that answers this is away', {
@@ -94,12 +94,12 @@ export function createForwarder(options: {
   })
 }
 
-type Outcome = 'passed' | { readonly error: Error /** Nothing of the body was sent. */; readonly untouched: boolean }
+type Outcome = 'passed' | { readonly error: Error /** Nothing of the body was sent. */; readonly repeatable: boolean }
 
 function passThrough(incoming: IncomingMessage, outgoing: ServerResponse, upstream: ClientRequest): Promise<Outcome> {
   const hasBody = incoming.headers['content-length'] !== undefined || 'transfer-encoding' in incoming.headers
   return new Promise((resolve) => {
-    let untouched = true
+    let repeatable = true
     let answered = false
     const clientLeft = () => {
       if (!outgoing.writableFinished) upstream.destroy()
@@ -114,16 +114,13 @@ function passThrough(incoming: IncomingMessage, outgoing: ServerResponse, upstre
         // Half an answer is out: all that can be said is that it broke off.
         outgoing.destroy()
         resolve('passed')
-      } else resolve({ error, untouched })
+      } else resolve({ error, repeatable })
     })
     // The body waits for the connection, so that another handler can be tried where there is none.
     const send = () => {
-      if (!hasBody) {
-        upstream.end()
-        return
-      }
-      untouched = false
-      incoming.pipe(upstream)
+      repeatable = !hasBody && (incoming.method === 'GET' || incoming.method === 'HEAD')
+      if (hasBody) incoming.pipe(upstream)
+      else upstream.end()
     }
     upstream.once('socket', (socket) => {
       if (!socket.connecting) {

@@ -14,7 +14,7 @@ import type { Logger } from '../logging.ts'
 import { openMetrics } from '../metrics/metrics.ts'
 import { openRedis, type RedisConnection } from '../redis/connection.ts'
 import { keyspace } from '../redis/keys.ts'
-import { createCommandClient } from '../replication/command-client.ts'
+import { connectCommands } from '../replication/command-client.ts'
 import type { EphemeralStore } from '../replication/ephemeral-store.ts'
 import { createRedisEphemeralStore } from '../replication/redis-ephemeral-store.ts'
 import { createRedisReplication } from '../replication/redis-replication.ts'
@@ -49,7 +49,7 @@ export interface HandlerRole {
 /** Under the ten seconds that supervisors usually leave before they kill. */
 const drainMs = 5_000
 /** Proxies that look at the list of handlers each second still send requests here for so long. */
-const signOffMs = 1_200
+const signOffMs = 1_600
 
 export function startHandler(handler: HandlerRole): Promise<void> {
   return runProcess(handler.role, (config, log) => createHandler(handler, config, log.child({ role: handler.role })))
@@ -61,7 +61,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
   const { redisUrl, secret } = neededSettings(config, role)
   const clock = systemClock
   /** What to undo, newest first. */
-  const undo: (() => Promise<void> | void)[] = []
+  const undo: (() => Promise<void> | void | undefined)[] = []
   const close = async () => {
     for (const step of undo.splice(0).reverse()) await step()
   }
@@ -85,10 +85,14 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
     metrics?.watchStreams(replication.positions)
     const directory = createShardDirectory({ redis, keys, sql, clock, log })
     undo.push(() => directory.close())
-    const main = createCommandClient({ directory, secret, clock, log, replication })
+    const commands = connectCommands({ directory, secret, clock, log, replication, timeoutMs: config.commands.timeout })
+    undo.push(() => commands.close())
+    const { main } = commands
     const ephemeral = createRedisEphemeralStore({ redis, keys })
     const limiter = createSharedLimiter({ limits: config.rate_limits, redis, keys, clock, log })
-    const handlers = handlerDirectory({ redis, keys, clock })
+    const announced = handlerDirectory({ redis, keys, clock })
+    const { upstreams } = config.edge
+    const handlers = { of: async (other: Role) => upstreams[other] ?? announced.of(other) }
     const forward = createForwarder({ role, handlers, log })
     undo.push(() => forward.close())
 
