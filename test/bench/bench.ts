@@ -1,7 +1,7 @@
 /** `npm run bench`: builds the server, starts it on a real PostgreSQL with default durability, drives it over HTTP, checks
  *  every result, and prints a table and JSON. `npm run bench -- sends syncs` runs scenarios by name; `--json FILE` keeps
  *  the figures, `--source` runs from source, `--verbose` shows the server's output, `--profile DIR` keeps
- *  CPU profiles of the server. */
+ *  CPU profiles of the server; `--roles` measures all roles as processes, through the edge, `--mains N` of them mains. */
 import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -24,6 +24,8 @@ const { values: options, positionals } = parseArgs({
     source: { type: 'boolean' },
     verbose: { type: 'boolean' },
     profile: { type: 'string' },
+    roles: { type: 'boolean' },
+    mains: { type: 'string', default: '1' },
   },
 })
 const unknown = positionals.filter((name) => !(name in scenarios))
@@ -40,7 +42,12 @@ const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith
 // As the README starts it.
 const nodeArguments = ['--max-semi-space-size=8']
 if (options.profile) nodeArguments.push('--cpu-prof', `--cpu-prof-dir=${options.profile}`)
-const bench = await startBench(program, options.verbose ? 'inherit' : 'ignore', nodeArguments)
+const bench = await startBench({
+  program,
+  output: options.verbose ? 'inherit' : 'ignore',
+  nodeArguments,
+  ...(options.roles ? { roles: { mains: Number(options.mains), dist: 'dist' } } : undefined),
+})
 const rows: Row[] = []
 try {
   rows.push(single('first start, empty database', bench.firstStartMs))
@@ -67,7 +74,7 @@ function single(scenario: string, ms: number): Row {
 }
 
 async function memory(of: Bench, scenario: string): Promise<Row> {
-  const mb = await residentMb(of.serverPid)
+  const mb = await residentMb(of.serverPids)
   return { scenario, count: 1, p50Ms: Number.NaN, p99Ms: Number.NaN, note: `${mb.toFixed(0)} MB resident` }
 }
 
@@ -83,9 +90,22 @@ function print(all: readonly Row[]): void {
     figure(row.serverCpuMs, 3),
     figure(row.postgresCpuMs, 3),
     figure(row.transactions, 3),
+    ...(options.roles ? [figure(row.redisCpuMs, 3), figure(row.redisCommands, 2)] : []),
     row.note ?? '',
   ])
-  const head = ['', 'count', 'per s', 'p50 ms', 'p99 ms', 'server CPU ms', 'Postgres CPU ms', 'transactions', '']
+  const redisHead = options.roles ? ['Redis CPU ms', 'Redis commands'] : []
+  const head = [
+    '',
+    'count',
+    'per s',
+    'p50 ms',
+    'p99 ms',
+    'server CPU ms',
+    'Postgres CPU ms',
+    'transactions',
+    ...redisHead,
+    '',
+  ]
   const widths = head.map((title, i) => Math.max(title.length, ...table.map((row) => row[i]?.length ?? 0)))
   for (const row of [head, ...table]) {
     console.log(

@@ -1,10 +1,12 @@
-/** What a run stands on: a real PostgreSQL with default durability, and the built server as a child process. */
+/** What a run stands on: a real PostgreSQL with default durability, and the built server as child processes. */
 import { chmod, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
 import { connectForReading, connectForWriting, type ReadSql } from '../../shared/storage/sql.ts'
 import { HttpClient } from '../support/http-client.ts'
+import { startRedis } from '../support/redis.ts'
+import { testRoles } from '../support/roles.ts'
 import { serverProcess } from '../support/server-process.ts'
 import { type Accountant, createAccountant } from './measure.ts'
 
@@ -17,7 +19,8 @@ export interface Bench {
   readonly http: HttpClient
   readonly sql: ReadSql
   readonly accountant: Accountant
-  readonly serverPid: number
+  /** Of the server's processes. */
+  readonly serverPids: readonly number[]
   readonly databaseUrl: string
   /** Milliseconds from exec to the first answer. */
   readonly firstStartMs: number
@@ -37,42 +40,117 @@ async function startPostgres(folder: string): Promise<{ url: string; pid: number
   return { url: postgres.url('ganglion'), pid, stop: () => postgres.stop() }
 }
 
-export async function startBench(
-  program: string,
-  serverOutput: 'inherit' | 'ignore',
-  nodeArguments: readonly string[],
-): Promise<Bench> {
+/** What is measured: one process, or the roles with the edge before them. */
+interface Installation {
+  readonly baseUrl: string
+  readonly pids: readonly number[]
+  readonly redis: { readonly url: string; readonly pid: number } | undefined
+  readonly firstStartMs: number
+  register(name: string): Promise<{ user_id: string; access_token: string }>
+  restart(): Promise<number>
+  close(): Promise<void>
+}
+
+export interface BenchOptions {
+  /** One process runs this program; the roles run from the bundles beside it. */
+  readonly program: string
+  readonly output: 'inherit' | 'ignore'
+  readonly nodeArguments: readonly string[]
+  /** All roles as processes: so many mains, and one handler of each other role. */
+  readonly roles?: { readonly mains: number; readonly dist: string }
+}
+
+async function startOne(databaseUrl: string, options: BenchOptions): Promise<Installation> {
+  const { program, nodeArguments, output } = options
+  const server = await serverProcess({ databaseUrl, program, nodeArguments, serverName: 'bench.local', output })
+  const firstStartMs = await server.start()
+  return {
+    baseUrl: server.baseUrl,
+    get pids() {
+      return [server.pid]
+    },
+    redis: undefined,
+    firstStartMs,
+    register: server.register,
+    async restart() {
+      await server.stop()
+      return server.start()
+    },
+    close: server.close,
+  }
+}
+
+async function startAll(
+  databaseUrl: string,
+  { mains, dist }: NonNullable<BenchOptions['roles']>,
+  { nodeArguments, output }: BenchOptions,
+): Promise<Installation> {
+  const redis = await startRedis()
+  const beganMs = performance.now()
+  const roles = await testRoles({
+    databaseUrl,
+    redisUrl: redis.url,
+    mains,
+    dist,
+    nodeArguments,
+    output,
+    handlers: { client: 1, sync: 1 },
+    config: { server_name: 'bench.local' },
+  })
+  const firstStartMs = performance.now() - beganMs
+  return {
+    baseUrl: roles.url,
+    get pids() {
+      return roles.processes.filter((one) => one.running).map((one) => one.pid)
+    },
+    get redis() {
+      return { url: redis.url, pid: redis.pid }
+    },
+    firstStartMs,
+    register: roles.register,
+    async restart() {
+      for (const one of roles.processes) await one.stop()
+      const restartedMs = performance.now()
+      for (const one of roles.of('main')) await one.start()
+      await Promise.all(roles.processes.map((one) => one.start()))
+      return performance.now() - restartedMs
+    },
+    async close() {
+      await roles.close()
+      await redis.stop()
+    },
+  }
+}
+
+export async function startBench(options: BenchOptions): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-bench-'))
   // The database runs as a user of its own when this runs as root.
   await chmod(folder, 0o755)
   const postgres = await startPostgres(folder)
-  const server = await serverProcess({
-    databaseUrl: postgres.url,
-    program,
-    nodeArguments,
-    serverName: 'bench.local',
-    output: serverOutput,
-  })
-  const firstStartMs = await server.start()
-  const http = new HttpClient(new URL(server.baseUrl).hostname, server.port)
+  const server = options.roles
+    ? await startAll(postgres.url, options.roles, options)
+    : await startOne(postgres.url, options)
+  const { hostname, port } = new URL(server.baseUrl)
+  const http = new HttpClient(hostname, Number(port))
   const sql = connectForReading({ url: postgres.url, connections: 1, applicationName: 'ganglion-bench' })
   return {
     http,
     sql,
-    firstStartMs,
+    firstStartMs: server.firstStartMs,
     databaseUrl: postgres.url,
-    get serverPid() {
-      return server.pid
+    get serverPids() {
+      return server.pids
     },
-    accountant: { read: () => createAccountant({ server: server.pid, postgres: postgres.pid }, sql).read() },
+    accountant: {
+      read: () => createAccountant({ servers: server.pids, postgres: postgres.pid, redis: server.redis }, sql).read(),
+    },
     async register(name) {
       const made = await server.register(name)
       return { id: made.user_id, token: made.access_token }
     },
     async restart() {
       http.close()
-      await server.stop()
-      return server.start()
+      return server.restart()
     },
     async close() {
       http.close()

@@ -1,5 +1,6 @@
 /** Latencies, rates, and CPU time from the operating system's accounts. */
 import { readdir, readFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 
 /** Linux counts CPU time in hundredths of a second for user space, whatever the kernel's own tick is. */
@@ -46,9 +47,25 @@ async function treeCpuMs(root: number): Promise<number> {
   return all.filter((process) => tree.has(process.pid)).reduce((sum, process) => sum + process.cpuMs, 0)
 }
 
-export async function residentMb(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8')
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024
+/** Of all these processes together. */
+export async function residentMb(pids: readonly number[]): Promise<number> {
+  const each = await Promise.all(
+    pids.map(async (pid) => {
+      const status = await readFile(`/proc/${pid}/status`, 'utf8')
+      return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024
+    }),
+  )
+  return each.reduce((sum, mb) => sum + mb, 0)
+}
+
+/** How many commands the server has run since it started. */
+async function redisCommands(url: string): Promise<number> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  socket.write('INFO stats\r\nQUIT\r\n')
+  let text = ''
+  for await (const chunk of socket) text += String(chunk)
+  return Number(/total_commands_processed:(\d+)/.exec(text)?.[1])
 }
 
 export interface Accounts {
@@ -56,21 +73,33 @@ export interface Accounts {
   readonly postgresMs: number
   /** Transactions that Postgres has counted, with this reading's own. */
   readonly transactions: number
+  /** Where there is a Redis: its CPU time, and the commands that it has counted. */
+  readonly redisMs?: number
+  readonly redisCommands?: number
 }
 
 export interface Accountant {
   read(): Promise<Accounts>
 }
 
-export function createAccountant(pids: { server: number; postgres: number }, sql: ReadSql): Accountant {
+export interface Accounted {
+  readonly servers: readonly number[]
+  readonly postgres: number
+  readonly redis: { readonly url: string; readonly pid: number } | undefined
+}
+
+export function createAccountant({ servers, postgres, redis }: Accounted, sql: ReadSql): Accountant {
   return {
     async read() {
       const [row] = await sql<{ transactions: number }[]>`
         select (xact_commit + xact_rollback)::bigint as transactions from pg_stat_database where datname = current_database()`
       return {
-        serverMs: await processCpuMs(pids.server),
-        postgresMs: await treeCpuMs(pids.postgres),
+        serverMs: (await Promise.all(servers.map(processCpuMs))).reduce((sum, ms) => sum + ms, 0),
+        postgresMs: await treeCpuMs(postgres),
         transactions: row?.transactions ?? Number.NaN,
+        ...(redis
+          ? { redisMs: await processCpuMs(redis.pid), redisCommands: await redisCommands(redis.url) }
+          : undefined),
       }
     },
   }

@@ -13,6 +13,9 @@ export interface Row {
   readonly postgresCpuMs?: number
   /** Transactions that Postgres counted per unit of work. */
   readonly transactions?: number
+  /** The same of Redis, where there is one; with the processes' heartbeats. */
+  readonly redisCpuMs?: number
+  readonly redisCommands?: number
   readonly note?: string
 }
 
@@ -47,6 +50,12 @@ export async function measured(
     postgresCpuMs: (after.postgresMs - before.postgresMs) / units,
     // Two of them are this measurement's own readings.
     transactions: Math.max(0, after.transactions - before.transactions - 2) / units,
+    ...(after.redisMs === undefined || before.redisMs === undefined
+      ? undefined
+      : { redisCpuMs: (after.redisMs - before.redisMs) / units }),
+    ...(after0.redisCommands === undefined || before.redisCommands === undefined
+      ? undefined
+      : { redisCommands: (after0.redisCommands - before.redisCommands) / units }),
   }
 }
 
