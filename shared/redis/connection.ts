@@ -19,7 +19,8 @@ import { parseRedisUrl, type RedisUrl } from './url.ts'
 
 export interface RedisConnection {
   /** The SDK's client with automatic deserialisation off: every reply is text, a number, null or an array of these, whatever
-   *  its type says (`hgetall` gives a flat array, scores are text); parse it by a schema. Commands are answered or rejected
+   *  its type says (`hgetall` gives a flat array, scores are text; `time()` outside of pipelines alone gives numbers); parse it
+   *  by a schema. Commands are answered or rejected
    *  with RedisAwayError within about 2 s, and never repeated. Those of one turn of the event loop keep their order. */
   readonly client: Redis
   /** `up` after each (re)subscription took hold (messages may have been missed before), `down` when it is lost; it subscribes
