@@ -1,6 +1,6 @@
 /** `npm run build [-- --outdir DIR]`: one bundle a role in dist/. Fails when one has outgrown its budget in budgets.json: what
  *  a handler loads at its start is time that a request may have to wait for. */
-import { cpSync, readFileSync, rmSync } from 'node:fs'
+import { readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { type Bundle, buildBundles, root } from './bundles.ts'
@@ -16,7 +16,6 @@ const budgets = JSON.parse(readFileSync(path.join(import.meta.dirname, 'budgets.
 rmSync(dist, { recursive: true, force: true })
 const startedAt = performance.now()
 const bundles = await buildBundles(dist)
-cpSync(path.join(root, 'shared/storage/migrations'), path.join(dist, 'migrations'), { recursive: true })
 for (const bundle of bundles) process.stdout.write(`${line(bundle)}\n`)
 process.stdout.write(`built in ${Math.round(performance.now() - startedAt)} ms\n`)
 

@@ -1,6 +1,6 @@
 /** One bundle a role, with source maps. Native packages stay outside: bcrypt's and PostgreSQL's binaries are found in
  *  node_modules at run time. */
-import { existsSync, readdirSync } from 'node:fs'
+import { cpSync, existsSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
 
@@ -54,6 +54,7 @@ await import(${JSON.stringify(path.join(root, source))})`,
   },
 }
 
+/** Into a folder of the project: native packages are looked up from there. */
 export async function buildBundles(outdir: string): Promise<readonly Bundle[]> {
   const sources = programs()
   const { metafile } = await build({
@@ -84,6 +85,7 @@ export async function buildBundles(outdir: string): Promise<readonly Bundle[]> {
       js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
     },
   })
+  cpSync(path.join(root, 'shared/storage/migrations'), path.join(outdir, 'migrations'), { recursive: true })
   return Object.entries(sources).map(([name, source]) => describe(metafile, name, source, outdir))
 }
 
