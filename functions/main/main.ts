@@ -1,6 +1,6 @@
 /** The writer: everything that changes the database, wired by hand. */
 import type { Clock } from '../../shared/clock.ts'
-import { commands, type MainClient } from '../../shared/commands/registry.ts'
+import type { MainClient } from '../../shared/commands/registry.ts'
 import { ephemeralShard, shardOf } from '../../shared/commands/shards.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
@@ -17,7 +17,7 @@ import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
-import { createUserData } from './commands/user-data/index.ts'
+import { createUserData, type EphemeralRows } from './commands/user-data/index.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -27,6 +27,7 @@ import { createRoomEngine, type RoomEngine } from './rooms/engine.ts'
 import { createIgnoredSenders } from './rooms/ignored-senders.ts'
 import { createReferenceHashes } from './rooms/reference-hashes.ts'
 import { createTransactions, type Transactions } from './rooms/transactions.ts'
+import { createRoutedClient } from './routed-client.ts'
 import type { ShardOwnership } from './shards/ownership.ts'
 import { whileOwned } from './shards/while-owned.ts'
 
@@ -37,6 +38,8 @@ export interface Sharing {
   readonly remote: MainClient
   /** Of the commands between processes, newest first: they seal what answers hold of secrets. */
   readonly secrets: readonly string[]
+  /** Typing and presence as whoever kept them before has left them. */
+  readonly ephemeralRows: () => Promise<EphemeralRows>
 }
 
 export interface MainDeps {
@@ -69,7 +72,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal, sharing } = deps
   const ownership = sharing?.ownership
   const serverName = config.server_name
-  const outages = createOutageGuard(clock)
+  const outages = createOutageGuard(clock, config.commands.queue)
   const committer = createCommitter({
     sql,
     publisher: replication,
@@ -99,6 +102,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     referenceHashes: createReferenceHashes(sql),
     committer,
     warmRoomsBytes: config.limits.warm_rooms,
+    waitingPerRoomMax: config.commands.queue_per_room,
     onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
     isOwn: ownership && ((room_id) => ownership.holds(shardOf(room_id))),
   })
@@ -159,11 +163,21 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
     }),
   )
+  const stopKeeping =
+    sharing &&
+    whileOwned(ownership, ephemeralShard, () => {
+      // Not waited for: rooms need not wait for Redis.
+      sharing
+        .ephemeralRows()
+        .then(userData.adopt)
+        .catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
+      return userData.abandon
+    })
   const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
-  Object.assign(everywhere, runner ? anywhere(runner, sharing.remote) : handlers)
+  Object.assign(everywhere, runner ? createRoutedClient(runner, sharing.remote) : handlers)
   const follow = ownership && followShards(ownership, { rooms, transactions, departures })
   // Of one writer all that is left over is its own.
   if (!ownership) departures.resume()
@@ -175,6 +189,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await stopPruning()
+      await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()
       await userData.close()
@@ -182,16 +197,6 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await committer.close()
     },
   }
-}
-
-/** Here where the shard is this process's, else where its owner is. */
-function anywhere(runner: CommandRunner, remote: MainClient): MainClient {
-  const send = remote as Readonly<Record<string, (request: never) => Promise<unknown>>>
-  const entries = Object.keys(commands).map((name) => [
-    name,
-    (request: never) => runner.runHere(name as keyof MainClient, request) ?? send[name]?.(request),
-  ])
-  return Object.fromEntries(entries) as MainClient
 }
 
 function asOwner(

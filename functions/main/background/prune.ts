@@ -28,8 +28,9 @@ export interface Pruned {
   readonly invalidations: number
 }
 
-/** Runs every job once and says how many rows went. */
-export async function prune(sql: MainSql, now: number): Promise<Pruned> {
+/** Runs every job once and says how many rows went. Rejects with the signal's reason between two statements. */
+export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Promise<Pruned> {
+  const repeat = (statement: () => Promise<{ readonly count: number }>) => untilFew(statement, signal)
   const expired = now - retention.expiredTokensMs
   return {
     idempotency: await repeat(
@@ -54,7 +55,7 @@ export async function prune(sql: MainSql, now: number): Promise<Pruned> {
       () => sql`delete from login_tokens where token_hash in (
         select token_hash from login_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
-    push_deviations: await prunePushDeviations(sql, now),
+    push_deviations: await prunePushDeviations(sql, now, signal),
     invalidations: await repeat(
       () => sql`delete from invalidations where position in (
         select i.position from invalidations i, streams s
@@ -64,22 +65,24 @@ export async function prune(sql: MainSql, now: number): Promise<Pruned> {
   }
 }
 
-async function repeat(statement: () => Promise<{ readonly count: number }>): Promise<number> {
+async function untilFew(statement: () => Promise<{ readonly count: number }>, signal?: AbortSignal): Promise<number> {
   let total = 0
   for (;;) {
+    signal?.throwIfAborted()
     const { count } = await statement()
     total += count
     if (count < rowsPerStatement) return total
   }
 }
 
-async function prunePushDeviations(sql: MainSql, now: number): Promise<number> {
+async function prunePushDeviations(sql: MainSql, now: number, signal?: AbortSignal): Promise<number> {
   const upTo = await positionAt(sql, now - retention.pushDeviationsMs)
   if (upTo === 0) return 0
   // Room by room, along the primary key.
   const rooms = await sql<{ room_nid: number }[]>`select room_nid from rooms`
   let total = 0
   for (let i = 0; i < rooms.length; i += 500) {
+    signal?.throwIfAborted()
     const part = rooms.slice(i, i + 500).map((row) => row.room_nid)
     const { count } = await sql`
       delete from push_deviations where room_nid = any(${sql.array(part, 20)}::bigint[]) and position <= ${upTo}`
@@ -106,26 +109,32 @@ async function positionAt(sql: MainSql, ts: number): Promise<number> {
   return low
 }
 
-/** Prunes a minute after the start and then every hour; the returned function ends that and waits for a run under way. */
+/** Prunes a minute after the start and then every hour; the returned function ends that and waits for the statement under
+ *  way. */
 export function startPruning(deps: {
   readonly sql: MainSql
   readonly clock: Clock
   readonly onError: (error: unknown) => void
 }): () => Promise<void> {
   const { sql, clock, onError } = deps
-  let stopped = false
+  const stopped = new AbortController()
   let running: Promise<void> | undefined
   let cancel = clock.after(60_000, run)
   function run(): void {
-    running = prune(sql, clock.now())
-      .then(() => undefined, onError)
+    running = prune(sql, clock.now(), stopped.signal)
+      .then(
+        () => undefined,
+        (error: unknown) => {
+          if (!stopped.signal.aborted) onError(error)
+        },
+      )
       .then(() => {
         running = undefined
-        if (!stopped) cancel = clock.after(hourMs, run)
+        if (!stopped.signal.aborted) cancel = clock.after(hourMs, run)
       })
   }
   return async () => {
-    stopped = true
+    stopped.abort()
     cancel()
     await running
   }

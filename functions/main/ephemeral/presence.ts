@@ -17,6 +17,10 @@ const flushMs = 60_000
 
 export interface PresenceTracker {
   set(update: { user_id: UserId; presence: PresenceState; status_msg?: string; source: 'sync' | 'client' }): void
+  /** Users whom another process knew as online: they lapse here, unless they are heard of again. */
+  adopt(known: readonly Presence[]): void
+  /** Another process goes on with it: writes what has not been written, and forgets. */
+  abandon(): Promise<void>
   /** Writes what has not been written. */
   close(): Promise<void>
 }
@@ -121,6 +125,19 @@ export function createPresence(deps: {
         last_active_ts: active || source === 'client' ? now : tracked.shown.last_active_ts,
         currently_active: active,
       })
+    },
+    adopt(known) {
+      const seenTs = clock.now()
+      for (const shown of known) {
+        if (shown.presence === 'offline' || online.has(shown.user_id)) continue
+        online.set(shown.user_id, { shown, seenTs, dirty: true })
+      }
+    },
+    async abandon() {
+      await flushing
+      // Whoever comes next must not wait for a database that is away.
+      await flush().catch(deps.onError)
+      online.clear()
     },
     async close() {
       closed = true

@@ -6,11 +6,17 @@ import type { WritableEphemeralStore } from '../../../shared/replication/ephemer
 import type { Publisher } from '../../../shared/replication/replication.ts'
 
 const timeoutMaxMs = 120_000
+/** What clients ask for, as a rule. */
+const adoptedTimeoutMs = 30_000
 
 export interface Typing {
   set(room: RoomId, user: UserId, typing: boolean, timeoutMs: number): void
   /** The user left the room, or sent what was typed. */
   stop(room: RoomId, user: UserId): void
+  /** What another process had begun goes on here. When it ends is not known: soon, unless clients say otherwise. */
+  adopt(rooms: readonly { readonly room_id: RoomId; readonly user_ids: readonly UserId[] }[]): void
+  /** Another process goes on with it. */
+  abandon(): void
 }
 
 interface Typist {
@@ -35,19 +41,30 @@ export function createTyping(deps: { publisher: Publisher; store: WritableEpheme
     publish(room)
   }
 
+  function hold(room: RoomId, user: UserId, timeoutMs: number): boolean {
+    const typists = rooms.get(room) ?? new Map<UserId, Typist>()
+    rooms.set(room, typists)
+    const known = typists.get(user)
+    known?.cancel()
+    typists.set(user, { cancel: deps.clock.after(timeoutMs, () => stop(room, user)) })
+    return known === undefined
+  }
+
   return {
     set(room, user, typing, timeoutMs) {
       if (!typing) return stop(room, user)
-      const typists = rooms.get(room) ?? new Map<UserId, Typist>()
-      rooms.set(room, typists)
-      const known = typists.get(user)
-      known?.cancel()
-      typists.set(user, {
-        cancel: deps.clock.after(Math.min(Math.max(timeoutMs, 1), timeoutMaxMs), () => stop(room, user)),
-      })
       // A prolonged timeout changes nothing that others see.
-      if (!known) publish(room)
+      if (hold(room, user, Math.min(Math.max(timeoutMs, 1), timeoutMaxMs))) publish(room)
     },
     stop,
+    adopt(found) {
+      for (const { room_id, user_ids } of found) {
+        for (const user of user_ids) if (!rooms.get(room_id)?.has(user)) hold(room_id, user, adoptedTimeoutMs)
+      }
+    },
+    abandon() {
+      for (const typists of rooms.values()) for (const typist of typists.values()) typist.cancel()
+      rooms.clear()
+    },
   }
 }

@@ -12,12 +12,10 @@ import { planMoves } from './plan.ts'
 
 /** How others hear of what the database says already: sooner than by looking. */
 export interface Announcer {
-  /** The shards that this main owns, all of them, each time it looked; `gone` are those it has given to nobody. */
-  owned(shards: readonly { readonly shard: number; readonly epoch: number }[], gone: readonly number[]): void
+  /** The shards that this main owns, all of them, each time it looked. */
+  owned(shards: readonly { readonly shard: number; readonly epoch: number }[]): void
   /** Shards moved: who looks at the database now sees something new. */
   moved(): void
-  /** A main that has died: what it published last may be missing, and its beats no longer count. */
-  buried(mainId: string): void
   onMoved(look: () => void): () => void
 }
 
@@ -27,6 +25,8 @@ export interface ShardLeases extends ShardOwnership {
   readonly writer: { readonly name: string; readonly owner: string }
   /** From now on shards are taken. */
   start(): void
+  /** Ends the lease, after all is stored. Shards that were not released are free then. */
+  leave(): Promise<void>
   readonly owned: readonly number[]
   /** Of all mains, as last seen. */
   readonly seen: SeenShards | undefined
@@ -148,7 +148,6 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
         const shards = await table.takeOver(id, dead)
         if (!shards) continue
         log.warn({ main: id, dead, shards: shards.length }, 'took over the shards of a main that gave no sign of life')
-        announcer?.buried(dead)
         changed = true
       }
       if (moves.claim > 0 && found.owners.includes(null)) {
@@ -168,10 +167,7 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
 
   function announce(sight: SeenShards): void {
     const mine = [...owned].filter((shard) => !leaving.has(shard))
-    announcer?.owned(
-      mine.map((shard) => ({ shard, epoch: sight.epochs[shard] ?? 0 })),
-      [],
-    )
+    if (mine.length > 0) announcer?.owned(mine.map((shard) => ({ shard, epoch: sight.epochs[shard] ?? 0 })))
   }
 
   async function look(): Promise<void> {
@@ -240,10 +236,6 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
     }
     for (const shard of shards) leaving.delete(shard)
     if (ended) return
-    announcer?.owned(
-      [],
-      moves.filter((move) => move.to === undefined).map((move) => move.shard),
-    )
     announcer?.moved()
     log.info({ main: id, given: shards.length, owned: owned.size }, 'gave shards away')
   }
@@ -251,8 +243,13 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
   async function stop(): Promise<void> {
     // From here on no new work is begun that any main could do.
     stopping = Promise.resolve()
-    const sight = await inTurn(renew).catch(() => undefined)
-    const to = new Map((sight ? planMoves(id, sight, true).give : []).map((move) => [move.shard, move.to]))
+    const sight = await inTurn(async () => {
+      await table.retire(id)
+      return renew()
+    }).catch((error: unknown) => {
+      log.warn({ main: id, err: error }, 'the database does not say who could take over: the shards are free')
+    })
+    const to = new Map((sight ? planMoves(id, sight).give : []).map((move) => [move.shard, move.to]))
     const moves = [...owned].filter((shard) => !leaving.has(shard)).map((shard) => ({ shard, to: to.get(shard) }))
     await Promise.all([untilIdle(anyShard), giveUp(moves)])
     while (leaving.size > 0 && !ended) await new Promise<void>((resolve) => clock.after(soonMs, resolve))
@@ -294,9 +291,12 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
       return () => lost.delete(listener)
     },
     start: () => void look(),
-    async release() {
+    release() {
       stopping ??= stop()
-      await stopping
+      return stopping
+    },
+    async leave() {
+      stopping ??= Promise.resolve()
       if (ended) return
       ended = true
       cancel()

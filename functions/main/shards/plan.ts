@@ -4,6 +4,8 @@
 export interface SeenMain {
   readonly id: string
   readonly standby: boolean
+  /** It ends, and takes nothing any more. */
+  readonly leaving: boolean
   /** Until its lease is over; negative after that. */
   readonly left_ms: number
 }
@@ -23,13 +25,12 @@ export interface Moves {
   readonly give: readonly { readonly shard: number; readonly to: string }[]
 }
 
-/** `leaving`: this main ends and keeps nothing. */
-export function planMoves(me: string, sight: Sight, leaving = false): Moves {
-  const live = sight.mains.filter((main) => main.left_ms > 0 || main.id === me)
-  const others = leaving ? live.filter((main) => main.id !== me) : live
-  const active = others.filter((main) => !main.standby)
+export function planMoves(me: string, sight: Sight): Moves {
+  const leaving = sight.mains.find((main) => main.id === me)?.leaving ?? true
+  const live = sight.mains.filter((main) => !main.leaving && (main.left_ms > 0 || main.id === me))
+  const active = live.filter((main) => !main.standby)
   // Standbys share among themselves while there is nobody else.
-  const sharing = (active.length > 0 ? active : others).map((main) => main.id).sort()
+  const sharing = (active.length > 0 ? active : live).map((main) => main.id).sort()
   const takeOver = leaving ? [] : sight.mains.filter((main) => main.left_ms <= 0 && main.id !== me).map(({ id }) => id)
   if (sharing.length === 0) return { takeOver, claim: 0, give: [] }
 

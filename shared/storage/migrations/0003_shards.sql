@@ -5,6 +5,7 @@ create table mains (
   id text collate "C" primary key,                -- also its name in `committers`
   url text collate "C" not null,                  -- where it takes commands; empty: nowhere, all is in one process
   standby boolean not null,                       -- takes shards only while nobody else lives who is not a standby
+  leaving boolean not null default false,         -- gives its shards away and takes none, since it ends
   alone boolean not null,                         -- all in one process, without Redis: holds every shard until it is replaced
   expires_at timestamptz not null                 -- by this database's clock; 'infinity' for who is alone
 ) with (fillfactor = 10);
@@ -101,7 +102,7 @@ begin
   update mains set expires_at = clock_timestamp() + p_ttl_ms * interval '1 ms' where id = p_id;
   if not found then return null; end if;
   select json_build_object(
-      'mains', (select json_agg(json_build_object('id', id, 'standby', standby,
+      'mains', (select json_agg(json_build_object('id', id, 'standby', standby, 'leaving', leaving,
           'left_ms', (extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint)) from mains where not alone),
       'shards', (select json_agg(json_build_array(shard, owner, epoch) order by shard) from shards))::text
     into seen;
@@ -145,7 +146,7 @@ create function hand_over_shards(p_by text, p_shards integer[], p_to text[]) ret
 begin
   perform lock_shards();
   update shards s set epoch = epoch + 1,
-      owner = (select m.id from mains m where m.id = x.owner and m.expires_at > clock_timestamp())
+      owner = (select m.id from mains m where m.id = x.owner and not m.leaving and m.expires_at > clock_timestamp())
     from unnest(p_shards, p_to) as x(shard, owner) where s.shard = x.shard and s.owner = p_by;
 end $$;
 

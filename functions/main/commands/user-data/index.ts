@@ -2,7 +2,8 @@
 import type { Clock } from '../../../../shared/clock.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { userDataCommands } from '../../../../shared/commands/user-data.ts'
-import type { WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
+import type { RoomId, UserId } from '../../../../shared/matrix/ids.ts'
+import type { Presence, WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import { createPresence } from '../../ephemeral/presence.ts'
@@ -23,10 +24,22 @@ export interface UserDataDeps {
   readonly onError: (error: unknown) => void
 }
 
-export function createUserData(deps: UserDataDeps): {
-  handlers: Pick<MainClient, keyof typeof userDataCommands>
+/** Typing and presence as another process left them. */
+export interface EphemeralRows {
+  readonly typing: readonly { readonly room_id: RoomId; readonly user_ids: readonly UserId[] }[]
+  readonly presence: readonly Presence[]
+}
+
+export interface UserData {
+  readonly handlers: Pick<MainClient, keyof typeof userDataCommands>
+  /** Typing and presence are this process's from now on. */
+  adopt(rows: EphemeralRows): void
+  /** Typing and presence are another's from now on. */
+  abandon(): Promise<void>
   close(): Promise<void>
-} {
+}
+
+export function createUserData(deps: UserDataDeps): UserData {
   const queue = createKeyedQueue()
   const common = { ...deps, queue, publisher: deps.replication, store: deps.ephemeral }
   const typing = createTyping(common)
@@ -42,6 +55,14 @@ export function createUserData(deps: UserDataDeps): {
       ...receiptHandlers(common),
       ...accountDataHandlers(common),
       ...presenceAndTypingHandlers({ ...common, typing, presence }),
+    },
+    adopt(rows) {
+      typing.adopt(rows.typing)
+      presence.adopt(rows.presence)
+    },
+    async abandon() {
+      typing.abandon()
+      await presence.abandon()
     },
     async close() {
       unsubscribe()
