@@ -1,0 +1,6 @@
+# A version that migrates and then does not come up.
+ARG IMAGE
+FROM ${IMAGE}
+USER root
+RUN for role in sync client federation media main edge; do echo 'setInterval(() => {}, 1000)' > /app/dist/$role.js; done
+USER ganglion
