@@ -17,7 +17,7 @@ import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
-import { createUserData, type EphemeralRows } from './commands/user-data/index.ts'
+import { createUserData } from './commands/user-data/index.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -38,8 +38,6 @@ export interface Sharing {
   readonly remote: MainClient
   /** Of the commands between processes, newest first: they seal what answers hold of secrets. */
   readonly secrets: readonly string[]
-  /** Typing and presence as whoever kept them before has left them. */
-  readonly ephemeralRows: () => Promise<EphemeralRows>
 }
 
 export interface MainDeps {
@@ -167,10 +165,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
       // Not waited for: rooms need not wait for Redis.
-      sharing
-        .ephemeralRows()
-        .then(userData.adopt)
-        .catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
+      userData.adopt().catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
       return userData.abandon
     })
   const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }

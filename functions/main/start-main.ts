@@ -8,13 +8,11 @@ import type { Config } from '../../shared/config/schema.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { openMetrics } from '../../shared/metrics/metrics.ts'
-import { openRedis, type RedisConnection } from '../../shared/redis/connection.ts'
-import { type Keyspace, keyspace } from '../../shared/redis/keys.ts'
+import { openRedis } from '../../shared/redis/connection.ts'
+import { keyspace } from '../../shared/redis/keys.ts'
 import { createCommandClient } from '../../shared/replication/command-client.ts'
-import { readLatest } from '../../shared/replication/ephemeral-rows.ts'
 import { createRedisEphemeralStore } from '../../shared/replication/redis-ephemeral-store.ts'
 import { createRedisReplication } from '../../shared/replication/redis-replication.ts'
-import { replicationKeys } from '../../shared/replication/redis-state.ts'
 import { createShardDirectory } from '../../shared/replication/shard-directory.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import type { Running } from '../../shared/role/run-process.ts'
@@ -22,7 +20,6 @@ import { loadOrMakeSigningKey } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
 import { bindCommandServer } from './command-server.ts'
-import type { EphemeralRows } from './commands/user-data/index.ts'
 import { createMain } from './main.ts'
 import { createAnnouncer } from './shards/announce.ts'
 import { leaseTable } from './shards/lease-table.ts'
@@ -113,7 +110,7 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
       log,
       onFatal: failed.resolve,
       writer: leases.writer,
-      sharing: { ownership: leases, remote, secrets, ephemeralRows: () => ephemeralRows(redis, keys) },
+      sharing: { ownership: leases, remote, secrets },
     })
     undo.push(() => main.close())
     const { runner } = main
@@ -140,17 +137,6 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
   } catch (error) {
     await close()
     throw error
-  }
-}
-
-async function ephemeralRows(redis: RedisConnection, keys: Keyspace): Promise<EphemeralRows> {
-  const from = { after: 0, active: new Set<string>() }
-  const [typing, presence] = await Promise.all(
-    (['typing', 'presence'] as const).map((stream) => readLatest(redis, replicationKeys(keys), stream, from)),
-  )
-  return {
-    typing: typing?.rows.filter((row) => 'user_ids' in row) ?? [],
-    presence: presence?.rows.filter((row) => 'presence' in row) ?? [],
   }
 }
 

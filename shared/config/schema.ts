@@ -153,6 +153,20 @@ export const Config = v.object({
     }),
     {},
   ),
+  main: v.optional(
+    v.object({
+      standby: v.optional(
+        v.pipe(
+          bool,
+          v.description(
+            'Another main writes while one lives that is no standby; this one takes over when there is none.',
+          ),
+        ),
+        false,
+      ),
+    }),
+    {},
+  ),
   edge: v.optional(
     v.object({
       listeners: v.optional(

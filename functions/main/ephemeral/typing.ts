@@ -14,7 +14,7 @@ export interface Typing {
   /** The user left the room, or sent what was typed. */
   stop(room: RoomId, user: UserId): void
   /** What another process had begun goes on here. When it ends is not known: soon, unless clients say otherwise. */
-  adopt(rooms: readonly { readonly room_id: RoomId; readonly user_ids: readonly UserId[] }[]): void
+  adopt(typing: ReadonlyMap<RoomId, readonly UserId[]>): void
   /** Another process goes on with it. */
   abandon(): void
 }
@@ -58,8 +58,8 @@ export function createTyping(deps: { publisher: Publisher; store: WritableEpheme
     },
     stop,
     adopt(found) {
-      for (const { room_id, user_ids } of found) {
-        for (const user of user_ids) if (!rooms.get(room_id)?.has(user)) hold(room_id, user, adoptedTimeoutMs)
+      for (const [room_id, users] of found) {
+        for (const user of users) if (!rooms.get(room_id)?.has(user)) hold(room_id, user, adoptedTimeoutMs)
       }
     },
     abandon() {

@@ -2,8 +2,7 @@
 import type { Clock } from '../../../../shared/clock.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { userDataCommands } from '../../../../shared/commands/user-data.ts'
-import type { RoomId, UserId } from '../../../../shared/matrix/ids.ts'
-import type { Presence, WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
+import type { WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import { createPresence } from '../../ephemeral/presence.ts'
@@ -24,16 +23,10 @@ export interface UserDataDeps {
   readonly onError: (error: unknown) => void
 }
 
-/** Typing and presence as another process left them. */
-export interface EphemeralRows {
-  readonly typing: readonly { readonly room_id: RoomId; readonly user_ids: readonly UserId[] }[]
-  readonly presence: readonly Presence[]
-}
-
 export interface UserData {
   readonly handlers: Pick<MainClient, keyof typeof userDataCommands>
-  /** Typing and presence are this process's from now on. */
-  adopt(rows: EphemeralRows): void
+  /** Typing and presence are this process's from now on: it goes on with what another left. */
+  adopt(): Promise<void>
   /** Typing and presence are another's from now on. */
   abandon(): Promise<void>
   close(): Promise<void>
@@ -44,6 +37,7 @@ export function createUserData(deps: UserDataDeps): UserData {
   const common = { ...deps, queue, publisher: deps.replication, store: deps.ephemeral }
   const typing = createTyping(common)
   const presence = createPresence(common)
+  let adopting: Promise<void> | undefined
   // Who leaves a room no longer types in it.
   const unsubscribe = deps.replication.subscribe('events', (update) => {
     for (const { member, room_id } of update.rows) {
@@ -56,13 +50,20 @@ export function createUserData(deps: UserDataDeps): UserData {
       ...accountDataHandlers(common),
       ...presenceAndTypingHandlers({ ...common, typing, presence }),
     },
-    adopt(rows) {
-      typing.adopt(rows.typing)
-      presence.adopt(rows.presence)
+    adopt() {
+      adopting = (async () => {
+        const left = await deps.ephemeral.take?.()
+        if (!left) return
+        typing.adopt(left.typing)
+        presence.adopt(left.presence)
+      })()
+      return adopting
     },
     async abandon() {
+      await Promise.allSettled([adopting])
       typing.abandon()
       await presence.abandon()
+      deps.ephemeral.leave?.()
     },
     async close() {
       unsubscribe()
