@@ -34,8 +34,8 @@ export function createAnnouncer({ redis, keys, main, clock, log }: AnnouncerOpti
       for (const { shard, epoch } of shards) fields[shard] = JSON.stringify({ ...main, epoch })
       redis.client.hset(key, fields).catch(warn)
     },
-    moved() {
-      redis.client.publish(channel, JSON.stringify({ moved: main.id })).catch(warn)
+    async moved() {
+      await redis.client.publish(channel, JSON.stringify({ moved: main.id })).catch(warn)
     },
     onMoved: (look) => redis.subscribe(channel, { message: look, up: look, down: () => undefined }),
   }

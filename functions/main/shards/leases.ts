@@ -14,8 +14,8 @@ import { planMoves } from './plan.ts'
 export interface Announcer {
   /** The shards that this main owns, all of them, each time it looked. */
   owned(shards: readonly { readonly shard: number; readonly epoch: number }[]): void
-  /** Shards moved: who looks at the database now sees something new. */
-  moved(): void
+  /** Shards moved: who looks at the database now sees something new. Resolves when that is said, or can't be. */
+  moved(): Promise<void>
   onMoved(look: () => void): () => void
 }
 
@@ -156,7 +156,7 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
       if (!changed) return found
       const then = await renew()
       await take(then)
-      announcer?.moved()
+      void announcer?.moved()
       return then
     })
     if (stopping || ended) return
@@ -236,7 +236,7 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
     }
     for (const shard of shards) leaving.delete(shard)
     if (ended) return
-    announcer?.moved()
+    void announcer?.moved()
     log.info({ main: id, given: shards.length, owned: owned.size }, 'gave shards away')
   }
 
@@ -304,7 +304,7 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
       await inTurn(() => table.leave(id)).catch((error: unknown) => {
         log.warn({ main: id, err: error }, 'could not sign off; the lease ends by itself')
       })
-      announcer?.moved()
+      await announcer?.moved()
     },
     get owned() {
       return [...owned].filter((shard) => !leaving.has(shard))
