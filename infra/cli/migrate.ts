@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { loadConfig } from '../../shared/config/load.ts'
-import { migrate, pendingMigrations } from '../../shared/storage/migrate.ts'
+import { pendingMigrations } from '../../shared/storage/known-migrations.ts'
+import { migrate } from '../../shared/storage/migrate.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
 import { type Command, configHelp, configOption, configPaths, UsageError } from './command.ts'
 

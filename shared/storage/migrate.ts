@@ -1,39 +1,14 @@
 /** Forward-only migrations: numbered SQL files, each in one transaction, under one advisory lock. */
-import { readdir, readFile } from 'node:fs/promises'
 import postgres from 'postgres'
-import type { MainSql, ReadSql } from './sql.ts'
+import { listMigrations, type Migration, pendingMigrations } from './known-migrations.ts'
+import type { MainSql } from './sql.ts'
 
-const directory = new URL('./migrations/', import.meta.url)
 const advisoryLock = 7_263_410_001
 
-export interface Migration {
-  readonly version: number
-  readonly name: string
-  readonly statements: string
-}
-
-export async function listMigrations(): Promise<Migration[]> {
-  const names = (await readdir(directory)).filter((name) => /^\d{4}_[a-z0-9_]+\.sql$/.test(name)).sort()
-  return Promise.all(
-    names.map(async (name) => ({
-      version: Number(name.slice(0, 4)),
-      name,
-      statements: await readFile(new URL(name, directory), 'utf8'),
-    })),
-  )
-}
-
-/** Migrations that the database has not seen, oldest first. */
-export async function pendingMigrations(sql: ReadSql | MainSql): Promise<Migration[]> {
-  const [table] = await sql`select to_regclass('schema_migrations') as found`
-  const applied = table?.found ? await sql<{ version: number }[]>`select version from schema_migrations` : []
-  const seen = new Set(applied.map((row) => row.version))
-  return (await listMigrations()).filter((migration) => !seen.has(migration.version))
-}
-
-/** Brings the schema up to date and returns what was applied. Two processes that start at once do it once. */
+/** Brings the schema up to date and returns what was applied. Two processes that start at once do it once. Rejects, naming
+ *  it, for a migration whose file was changed after it was applied. */
 export async function migrate(sql: MainSql): Promise<Migration[]> {
-  if ((await pendingMigrations(sql)).length === 0) return []
+  if ((await pendingMigrations(sql)).length === 0 && !(await lacksChecksums(sql))) return []
   const applied: Migration[] = []
   // One connection of its own, so that the transactions are its own too, however long they take.
   const connection = postgres({
@@ -60,15 +35,23 @@ export async function migrate(sql: MainSql): Promise<Migration[]> {
     await transaction(async () => {
       await connection`create table if not exists schema_migrations (
         version integer primary key, name text collate "C" not null, applied_at timestamptz not null default now())`
+      await connection`alter table schema_migrations add column if not exists checksum text collate "C"`
       await connection`comment on table schema_migrations is 'owner: shared/storage/migrate; retention: forever'`
     })
     for (const migration of await listMigrations()) {
-      const { version, name, statements } = migration
+      const { version, name, statements, checksum } = migration
       await transaction(async () => {
-        const [seen] = await connection`select 1 from schema_migrations where version = ${version}`
-        if (seen) return
+        const [seen] = await connection<{ checksum: string | null }[]>`
+          select checksum from schema_migrations where version = ${version}`
+        if (seen) {
+          // Applied before checksums were kept: from now on the file stays as it is.
+          if (seen.checksum === null)
+            await connection`update schema_migrations set checksum = ${checksum} where version = ${version}`
+          return
+        }
         await connection.unsafe(statements)
-        await connection`insert into schema_migrations (version, name) values (${version}, ${name})`
+        await connection`
+          insert into schema_migrations (version, name, checksum) values (${version}, ${name}, ${checksum})`
         applied.push(migration)
       }).catch((cause: unknown) => {
         throw new Error(`migration ${name} failed`, { cause })
@@ -78,4 +61,9 @@ export async function migrate(sql: MainSql): Promise<Migration[]> {
     await connection.end({ timeout: 0 })
   }
   return applied
+}
+
+async function lacksChecksums(sql: MainSql): Promise<boolean> {
+  const [found] = await sql`select 1 from schema_migrations m where to_jsonb(m) ->> 'checksum' is null limit 1`
+  return found !== undefined
 }

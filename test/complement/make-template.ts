@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import path from 'node:path'
 import { ensureDatabase } from '../../functions/monolith/database.ts'
 import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
-import { listMigrations, migrate } from '../../shared/storage/migrate.ts'
+import { listMigrations } from '../../shared/storage/known-migrations.ts'
+import { migrate } from '../../shared/storage/migrate.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
 
 const [folder] = process.argv.slice(2)
