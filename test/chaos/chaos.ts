@@ -1,5 +1,5 @@
 /** `npm run chaos -- --minutes 10 --seed 7`: faults under load for as long as is wanted. `--fault NAME` (repeatable) keeps to
- *  some, `--source` runs from source. */
+ *  some, `--source` runs from source, `--verbose` shows what the processes log. */
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
@@ -12,6 +12,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 100_000) },
     fault: { type: 'string', multiple: true },
     source: { type: 'boolean', default: false },
+    verbose: { type: 'boolean', default: false },
   },
 })
 const names = faults.map(({ name }) => name)
@@ -35,6 +36,7 @@ const { acknowledged, delivered, refused, slowestMs } = await runChaos({
   forMs: Number(values.minutes) * 60_000,
   ...(values.fault ? { faults: values.fault } : {}),
   ...(values.source ? {} : { dist: path.join(root, 'dist') }),
+  verbose: values.verbose,
   say: console.log,
 })
 const told = [...refused].map(([status, count]) => `${count} times ${status}`).join(', ')

@@ -5,6 +5,7 @@ import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ensureDatabase } from '../../functions/monolith/database.ts'
 import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
+import type { RolesOptions } from '../../infra/dev/roles.ts'
 import { type Gate, openGate } from '../support/gate.ts'
 import { type RedisServer, startRedis } from '../support/redis.ts'
 import { type TestRoles, testRoles } from '../support/roles.ts'
@@ -19,7 +20,7 @@ export interface Installation {
   close(): Promise<void>
 }
 
-export async function startInstallation(options: { readonly dist?: string } = {}): Promise<Installation> {
+export async function startInstallation(options: Pick<RolesOptions, 'dist' | 'output'> = {}): Promise<Installation> {
   const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-chaos-'))
   // PostgreSQL runs as a user of its own when this runs as root.
   chmodSync(folder, 0o755)

@@ -13,6 +13,8 @@ export interface ChaosOptions {
   readonly faults?: readonly string[]
   /** Folder of the bundles; without it the sources run. */
   readonly dist?: string
+  /** Shows what the processes log. */
+  readonly verbose?: boolean
   readonly say: (line: string) => void
 }
 
@@ -26,7 +28,10 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
   const { seed, forMs, say } = options
   const random = seeded(seed)
   const chosen = options.faults ? faults.filter(({ name }) => options.faults?.includes(name)) : faults
-  const installation = await startInstallation(options.dist === undefined ? {} : { dist: options.dist })
+  const installation = await startInstallation({
+    ...(options.dist === undefined ? {} : { dist: options.dist }),
+    output: options.verbose ? 'prefixed' : 'ignore',
+  })
   try {
     const people = []
     for (let i = 0; i < peopleCount; i++) people.push(await installation.roles.register(`chaos${i}`))
