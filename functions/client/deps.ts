@@ -4,6 +4,7 @@ import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Limiter } from '../../shared/http/rate-limit.ts'
 import { routesFor } from '../../shared/http/route.ts'
+import type { ProcessStatus } from '../../shared/metrics/process-status.ts'
 import type { EphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
@@ -15,6 +16,8 @@ export interface ClientDeps {
   readonly replication: Replication
   readonly ephemeral: EphemeralStore
   readonly clock: Clock
+  /** How every process of the installation is, as each said last. */
+  processes(): Promise<readonly ProcessStatus[]>
   /** For limits by something else than the caller, such as logins by account. */
   readonly limiter: Limiter
 }

@@ -4,6 +4,7 @@ import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
 import { readRoutes } from './read/routes.ts'
 import { roomRoutes } from './rooms/routes.ts'
+import { statusRoutes } from './status/routes.ts'
 import { userDataRoutes } from './user-data/routes.ts'
 
 export const clientRoutes = [
@@ -13,4 +14,5 @@ export const clientRoutes = [
   ...readRoutes,
   ...pushRuleRoutes,
   ...userDataRoutes,
+  ...statusRoutes,
 ] as const

@@ -7,18 +7,21 @@ import { ConfigError } from '../../shared/config/load.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { Logger } from '../../shared/logging.ts'
-import { openMetrics } from '../../shared/metrics/metrics.ts'
+import { liveNumber } from '../../shared/metrics/tallies.ts'
 import { openRedis } from '../../shared/redis/connection.ts'
 import { keyspace } from '../../shared/redis/keys.ts'
 import { createCommandClient } from '../../shared/replication/command-client.ts'
 import { createRedisEphemeralStore } from '../../shared/replication/redis-ephemeral-store.ts'
 import { createRedisReplication } from '../../shared/replication/redis-replication.ts'
 import { createShardDirectory } from '../../shared/replication/shard-directory.ts'
-import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
+import { healthRoutes } from '../../shared/role/health.ts'
+import { observeProcess } from '../../shared/role/observed.ts'
+import { readiness, redisAnswers } from '../../shared/role/readiness.ts'
 import type { Running } from '../../shared/role/run-process.ts'
 import { loadOrMakeSigningKey } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
+import { commandNamed } from './command-runner.ts'
 import { bindCommandServer } from './command-server.ts'
 import { createMain } from './main.ts'
 import { createAnnouncer } from './shards/announce.ts'
@@ -49,6 +52,8 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
   try {
     const listeners = await bindListeners(config)
     undo.push(() => listeners.close(drainMs))
+    const observed = await observeProcess({ config, role: 'main', id, writes: true, clock, log })
+    undo.push(observed.close)
     const { listen } = config.commands
     const commands = await bindCommandServer({
       listen: listen.path === undefined ? listen : { path: listen.path.replaceAll('{id}', id) },
@@ -58,10 +63,16 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
       bodyBytesMax: commandBytesMax(config),
       clock,
       log,
+      tracer: observed.tracer,
+      observe({ name, outcome, durationMs }) {
+        // What was asked for may be any text.
+        const command = commandNamed(name)?.name ?? 'unknown'
+        observed.commandRun({ name: command, outcome, durationMs })
+        log.info({ command, outcome, ms: durationMs }, 'command')
+      },
     })
     undo.push(() => commands.stop(drainMs))
-    const metrics = await openMetrics({ config, role: 'main', writes: true, log })
-    if (metrics) undo.push(metrics.close)
+    undo.push(liveNumber('ganglion_command_queue_depth', 'Commands under way here', () => commands.load.commands))
     const signingKey = loadOrMakeSigningKey(config)
 
     const { prepare } = config.database
@@ -95,11 +106,11 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
 
     const replication = await createRedisReplication({ redis, keys, sql, clock, log, writer: { mainId: id } })
     undo.push(() => replication.close())
-    metrics?.watchStreams(replication.positions)
+    observed.watchStreams(replication.positions)
     const directory = createShardDirectory({ redis, keys, sql, clock, log })
     undo.push(() => directory.close())
     const [secret] = secrets
-    const remote = createCommandClient({ directory, secret, clock, log, replication })
+    const remote = createCommandClient({ directory, secret, clock, log, replication, observe: observed.commandSent })
     const main = await createMain({
       config,
       sql,
@@ -120,11 +131,16 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
     let stopping = false
     const app = new Hono()
     healthRoutes(app, {
-      needed: { stopping: () => !stopping, database: databaseAnswers(sql), lease: () => leases.seen !== undefined },
-      helpful: { redis: async () => (await redis.client.ping()) === 'PONG' },
+      needed: {
+        ...readiness({ stopping: () => stopping, sql, replication }),
+        lease: () => leases.seen !== undefined,
+      },
+      helpful: { redis: redisAnswers(redis) },
     })
     listeners.open((request, env) => app.fetch(request, env))
     leases.start()
+    undo.push(liveNumber('ganglion_shards_owned', 'Shards that this main writes', () => leases.owned.length))
+    undo.push(observed.report({ redis, keys }, commands.url))
     undo.push(async () => {
       stopping = true
       // The listener stays: who comes with a command for a shard that is gone is told where to look.

@@ -8,10 +8,10 @@ import { bindListeners } from '../../shared/http/listeners.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
-import { openMetrics } from '../../shared/metrics/metrics.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
+import { observeProcess } from '../../shared/role/observed.ts'
 import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
@@ -59,8 +59,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       return closing
     }
     undo.push(closeListeners)
-    const metrics = await openMetrics({ config, role: 'monolith', writes: true, log })
-    if (metrics) undo.push(metrics.close)
+    const observed = await observeProcess({ config, role: 'monolith', writes: true, clock, log })
+    undo.push(observed.close)
     const signingKey = loadOrMakeSigningKey(config)
 
     const { url, ended, stop } = await openDatabase(config, (reason) =>
@@ -84,7 +84,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     const leave = await claimAlone(sql, owner)
     undo.push(() => leave().catch((err: unknown) => log.warn({ err }, 'could not sign off as the only writer')))
     const replication = createInProcessReplication(await storedPositions(sql), clock)
-    metrics?.watchStreams(replication.positions)
+    observed.watchStreams(replication.positions)
     const ephemeral = createMemoryEphemeralStore()
     const main = await createMain({
       config,
@@ -109,7 +109,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       ephemeral,
       clock,
       log,
-      observe: metrics?.observe,
+      observe: observed.observe,
+      processes: async () => [observed.status.read()],
     }
     const client = createClientRole(handlers)
     client.mount(app)
@@ -131,6 +132,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
         log,
         clientAddress: context.clientAddress,
         trustedProxies: config.trusted_proxies,
+        tracer: observed.tracer,
       }),
     )
     return { addresses: listeners.addresses, failed: failed.promise, close }

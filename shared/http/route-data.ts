@@ -176,6 +176,8 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'GET /_matrix/client/versions',
       'GET /_synapse/admin/v1/register',
       'POST /_synapse/admin/v1/register',
+      'GET /_synapse/admin/ganglion',
+      'GET /_synapse/admin/v1/ganglion/status',
     ],
   },
   federation: {

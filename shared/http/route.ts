@@ -35,6 +35,16 @@ export class RawJson {
   }
 }
 
+/** An answer that is no JSON, such as a page. */
+export class TextReply {
+  readonly text: string
+  readonly headers: Readonly<Record<string, string>>
+  constructor(text: string, headers: Readonly<Record<string, string>>) {
+    this.text = text
+    this.headers = headers
+  }
+}
+
 type Schema = v.GenericSchema<unknown, unknown>
 type Out<S> = S extends v.GenericSchema<unknown, infer Output> ? Output : undefined
 
@@ -71,7 +81,7 @@ export interface RouteDeclaration<
   readonly emptyBody?: boolean
   /** Largest body in bytes; default 128 KiB. */
   readonly bodyBytesMax?: number
-  /** The reply is JSON: an object, or RawJson for what is ready-made. */
+  /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply goes out as it is. */
   handle(
     input: RouteInput<
       Out<P>,

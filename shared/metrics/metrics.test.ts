@@ -95,7 +95,7 @@ describe('metrics', () => {
     cache.hits += 3
     cache.misses += 1
     cache.size = () => 7
-    commandEnded(commandSentTally('sendEvent'), 'M_FORBIDDEN', 1500)
+    commandEnded(commandSentTally('sendEvent'), 'refused', 1500)
     const end = liveNumber('ganglion_depth', 'A depth', () => 4)
     opening.gauge({ name: 'ganglion_unknown', help: 'Not known now', labels: ['of'], read: () => [] })
     const series = await scrape(opening, '/_synapse/metrics')
@@ -103,7 +103,7 @@ describe('metrics', () => {
     expect(series.get(`synapse_util_caches_cache${labels('name="a_cache"')}`)).toBe(4)
     expect(series.get(`synapse_util_caches_cache_size${labels('name="a_cache"')}`)).toBe(7)
     expect(
-      series.get(`ganglion_commands_sent_total${labels('command="sendEvent",outcome="M_FORBIDDEN"')}`),
+      series.get(`ganglion_commands_sent_total${labels('command="sendEvent",outcome="refused"')}`),
     ).toBeGreaterThan(0)
     expect(series.get('ganglion_depth{server_name="metrics.test"}')).toBe(4)
     end()

@@ -1,10 +1,11 @@
 /** The metrics that every process has, whatever its role. Names are Synapse's where the meaning is the same, so that
  *  dashboards made for it show something. */
-import type { StreamPositions } from '../streams/registry.ts'
-import { streamNames } from '../streams/registry.ts'
+import type { StreamName, StreamPositions } from '../streams/registry.ts'
 import type { MetricRegistry } from './registry.ts'
 import type { RequestTallies } from './request-tally.ts'
 import { allCaches, allCommands, allNumbers, tallies } from './tallies.ts'
+
+const streamNames = Object.keys(tallies.streams) as StreamName[]
 
 export function addRequestMetrics(registry: MetricRegistry, requests: RequestTallies): void {
   registry.gauge({
@@ -112,12 +113,6 @@ export function addCommandMetrics(registry: MetricRegistry): void {
       help: `Time that commands took ${what}`,
       labels: ['command'],
       read: () => [...commands].map(([command, { seconds }]) => [{ command }, seconds]),
-    })
-    registry.gauge({
-      name: `ganglion_commands_${direction}_in_flight`,
-      help: `Commands under way ${what}`,
-      labels: ['command'],
-      read: () => [...commands].map(([command, { inFlight }]) => [{ command }, inFlight]),
     })
   }
 }

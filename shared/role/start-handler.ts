@@ -11,8 +11,9 @@ import { serveElsewhere } from '../http/mount.ts'
 import { roleContext } from '../http/role-context.ts'
 import type { Role } from '../http/route.ts'
 import type { Logger } from '../logging.ts'
-import { openMetrics } from '../metrics/metrics.ts'
-import { openRedis, type RedisConnection } from '../redis/connection.ts'
+import { type ProcessStatus, statusesIn } from '../metrics/process-status.ts'
+import { liveNumber } from '../metrics/tallies.ts'
+import { openRedis } from '../redis/connection.ts'
 import { keyspace } from '../redis/keys.ts'
 import { connectCommands } from '../replication/command-client.ts'
 import type { EphemeralStore } from '../replication/ephemeral-store.ts'
@@ -23,8 +24,10 @@ import { createShardDirectory } from '../replication/shard-directory.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { createForwarder } from './forward.ts'
 import { announceHandler, handlerDirectory } from './handler-registry.ts'
-import { databaseAnswers, healthRoutes } from './health.ts'
+import { healthRoutes } from './health.ts'
+import { observeProcess } from './observed.ts'
 import { connectAsReader } from './read-connection.ts'
+import { readiness, redisAnswers } from './readiness.ts'
 import { type Running, runProcess } from './run-process.ts'
 import { createSharedLimiter } from './shared-limits.ts'
 
@@ -37,6 +40,8 @@ export interface HandlerDeps {
   readonly ephemeral: EphemeralStore
   readonly clock: Clock
   readonly log: Logger
+  /** How every process of the installation is, as each said last. */
+  processes(): Promise<readonly ProcessStatus[]>
 }
 
 export interface HandlerRole {
@@ -73,8 +78,8 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
       return closing
     }
     undo.push(closeListeners)
-    const metrics = await openMetrics({ config, role, writes: false, log })
-    if (metrics) undo.push(metrics.close)
+    const observed = await observeProcess({ config, role, writes: false, clock, log })
+    undo.push(observed.close)
     const redis = openRedis({ url: redisUrl, token: config.redis.token, caPath: config.redis.tls_ca_path, log })
     undo.push(() => redis.close())
     const keys = keyspace(config.redis.prefix)
@@ -82,11 +87,20 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
     undo.push(() => sql.end())
     const replication = await createRedisReplication({ redis, keys, sql, clock, log })
     undo.push(() => replication.close())
-    metrics?.watchStreams(replication.positions)
+    observed.watchStreams(replication.positions)
     const directory = createShardDirectory({ redis, keys, sql, clock, log })
     undo.push(() => directory.close())
-    const commands = connectCommands({ directory, secret, clock, log, replication, timeoutMs: config.commands.timeout })
+    const commands = connectCommands({
+      directory,
+      secret,
+      clock,
+      log,
+      replication,
+      timeoutMs: config.commands.timeout,
+      observe: observed.commandSent,
+    })
     undo.push(() => commands.close())
+    undo.push(liveNumber('ganglion_commands_sent_in_flight', 'Commands that wait for main', () => commands.inFlight))
     const { main } = commands
     const ephemeral = createRedisEphemeralStore({ redis, keys })
     const limiter = createSharedLimiter({ limits: config.rate_limits, redis, keys, clock, log })
@@ -96,14 +110,15 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
     const forward = createForwarder({ role, handlers, log })
     undo.push(() => forward.close())
 
-    const deps = { config, sql, main, replication, ephemeral, clock, log }
+    const processes = () => statusesIn({ redis, keys })
+    const deps = { config, sql, main, replication, ephemeral, clock, log, processes }
     // Made first, with the limits that are shared: whoever asks for the context of this replication gets this one.
-    const { clientAddress } = roleContext({ ...deps, limiter, observe: metrics?.observe })
+    const { clientAddress } = roleContext({ ...deps, limiter, observe: observed.observe })
     const app = new Hono()
     const state = { stopping: false }
     healthRoutes(app, {
-      needed: { stopping: () => !state.stopping, database: databaseAnswers(sql) },
-      helpful: { redis: () => answersPing(redis) },
+      needed: readiness({ stopping: () => state.stopping, sql, replication }),
+      helpful: { redis: redisAnswers(redis) },
     })
     const mounted = mount(app, deps)
     serveElsewhere(app, forward)
@@ -113,6 +128,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
       await Promise.all([closeListeners(), mounted.close()])
     })
     const url = config.handler_url ?? listeners.url
+    undo.push(observed.report({ redis, keys }, url))
     const announcement = announceHandler({ redis, keys, role, url, clock, log })
     undo.push(async () => {
       state.stopping = true
@@ -125,6 +141,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
         log,
         clientAddress,
         trustedProxies: config.trusted_proxies,
+        tracer: observed.tracer,
       }),
     )
     return { addresses: listeners.addresses, close }
@@ -144,8 +161,4 @@ function neededSettings(config: Config, role: Role): { redisUrl: string; secret:
   ]
   if (redis.url === undefined || commands.secret === undefined || problems.length > 0) throw new ConfigError(problems)
   return { redisUrl: redis.url, secret: commands.secret }
-}
-
-async function answersPing(redis: RedisConnection): Promise<boolean> {
-  return (await redis.client.ping()) === 'PONG'
 }

@@ -69,7 +69,7 @@ describe('a room of events of 60 kB', () => {
     const found: string[] = []
     let pages = 0
     for (let from: string | undefined = ''; from !== undefined; pages++) {
-      const query = `dir=${dir}&limit=${limit}&filter=${filter}${from === '' ? '' : `&from=${from}`}`
+      const query: string = `dir=${dir}&limit=${limit}&filter=${filter}${from === '' ? '' : `&from=${from}`}`
       const { answer, bytes }: { answer: Page; bytes: number } = await get(inRoom(`messages?${query}`))
       expect(bytes).toBeLessThan(pageBytes + 20_000)
       found.push(...messagesIn(answer.chunk))
@@ -104,7 +104,7 @@ describe('a room of events of 60 kB', () => {
     const found: string[] = []
     const parent = encodeURIComponent(sent[0] ?? '')
     for (let from: string | undefined = ''; from !== undefined; ) {
-      const query = `dir=f&limit=200${recurse}${from === '' ? '' : `&from=${from}`}`
+      const query: string = `dir=f&limit=200${recurse}${from === '' ? '' : `&from=${from}`}`
       const { answer, bytes }: { answer: Page; bytes: number } = await get(
         `/_matrix/client/v1/rooms/${encodeURIComponent(room)}/relations/${parent}?${query}`,
       )

@@ -75,6 +75,7 @@ export async function accountServer(
     replication,
     ephemeral: createMemoryEphemeralStore(),
     clock,
+    processes: async () => [],
     limiter: context.limiter,
   }
   const app = new Hono()

@@ -1,0 +1,34 @@
+/** What the database says of streams, mains and shards. */
+import type { ReadSql } from '../../../shared/storage/sql.ts'
+
+export interface StoredMain {
+  readonly id: string
+  readonly url: string
+  readonly standby: boolean
+  readonly leaving: boolean
+  /** Of its lease, by the database's clock; null: it needs none, since it is alone. */
+  readonly left_ms: number | null
+}
+
+export interface StoredShard {
+  readonly shard: number
+  readonly owner: string | null
+  /** Times it changed hands. */
+  readonly epoch: number
+}
+
+export async function storedPositions(sql: ReadSql): Promise<Record<string, number>> {
+  const rows = await sql<{ name: string; position: number }[]>`select name, position from streams order by name`
+  return Object.fromEntries(rows.map(({ name, position }) => [name, position]))
+}
+
+export async function mainsAndShards(sql: ReadSql): Promise<{ mains: StoredMain[]; shards: StoredShard[] }> {
+  const [mains, shards] = await Promise.all([
+    sql<StoredMain[]>`
+      select id, url, standby, leaving,
+        case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 * 1000 end as left_ms
+      from mains order by id`,
+    sql<StoredShard[]>`select shard, owner, epoch from shards order by shard`,
+  ])
+  return { mains: [...mains], shards: [...shards] }
+}
