@@ -17,6 +17,15 @@ export interface EphemeralStore {
 export interface WritableEphemeralStore extends EphemeralStore {
   setPresence(presence: Presence): void
   setTyping(room: RoomId, users: readonly UserId[]): void
+  /** Where several mains take turns: this one keeps typing and presence from now on. Returns what the one before it left. */
+  take?(): Promise<EphemeralState>
+  /** Another one does. */
+  leave?(): void
+}
+
+export interface EphemeralState {
+  readonly typing: ReadonlyMap<RoomId, readonly UserId[]>
+  readonly presence: readonly Presence[]
 }
 
 /** Bounded: the users seen longest ago are forgotten first, and are then as good as offline. */

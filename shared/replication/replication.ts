@@ -11,6 +11,9 @@ export interface Replication {
    *  it does already. Absent in one process, where every update is heard before its acknowledgement. Rejects when neither
    *  Redis nor Postgres can tell. */
   fresh?(): Promise<void> | undefined
+  /** Undefined if this process is at these positions; else resolves when it is, with false if the record has not got that
+   *  far: they were given out by a database that is no more. Absent in one process. */
+  reach?(positions: Partial<StreamPositions>): Promise<boolean> | undefined
 }
 
 export interface Publisher {

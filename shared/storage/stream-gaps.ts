@@ -14,10 +14,20 @@ export interface GapRange {
   readonly upTo: number
 }
 
+export interface StoredPositions {
+  readonly positions: Partial<StreamPositions>
+  /** Read from a copy of the database that follows it with a delay. */
+  readonly replica: boolean
+}
+
 /** Where the streams that are kept in Postgres stand. */
-export async function storedStreamPositions(sql: ReadSql): Promise<Partial<StreamPositions>> {
-  const rows = await sql<{ name: string; position: StreamPosition }[]>`select name, position from streams`
-  return Object.fromEntries(rows.map((row) => [row.name, row.position]))
+export async function storedStreamPositions(sql: ReadSql): Promise<StoredPositions> {
+  const rows = await sql<{ name: string; position: StreamPosition; replica: boolean }[]>`
+    select name, position, pg_is_in_recovery() as replica from streams`
+  return {
+    positions: Object.fromEntries(rows.map((row) => [row.name, row.position])),
+    replica: rows.some((row) => row.replica),
+  }
 }
 
 interface GapEvent extends StoredEvent {
