@@ -1,72 +1,17 @@
 /** Behind a pooler in transaction mode, where each transaction may run on another connection of the database. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import { expect, test } from 'vitest'
-import { connectForReading } from '../../shared/storage/sql.ts'
-import { testDatabase } from '../support/database.ts'
-import { openGate } from '../support/gate.ts'
+import { makeReaderLogin } from '../../infra/dev/reader-login.ts'
+import { configFrom } from '../../shared/config/load.ts'
+import { connectAsReader } from '../../shared/role/read-connection.ts'
+import { connectForReading, type ReadSql } from '../../shared/storage/sql.ts'
+import { type TestDatabase, testDatabase } from '../support/database.ts'
 import { HttpClient } from '../support/http-client.ts'
-import { freePort, serverProcess } from '../support/server-process.ts'
+import { poolerVersion, startPooler } from '../support/pooler.ts'
+import { serverProcess } from '../support/server-process.ts'
 
 const v3 = '/_matrix/client/v3'
-const installed = spawnSync('pgbouncer', ['--version'], { encoding: 'utf8' })
-const version = /PgBouncer (\d+)\.(\d+)/.exec(installed.stdout ?? '')
-if (!version) console.log('pgbouncer is not installed: nothing is tried behind a pooler')
 
-interface Pooler {
-  readonly url: string
-  close(): Promise<void>
-}
-
-async function startPooler(databaseUrl: string): Promise<Pooler> {
-  const gate = await openGate(databaseUrl)
-  const target = new URL(gate.url)
-  const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-pooler-'))
-  chmodSync(folder, 0o755)
-  const port = await freePort()
-  const file = path.join(folder, 'pgbouncer.ini')
-  const password = target.password ? ` password=${target.password}` : ''
-  writeFileSync(
-    file,
-    `[databases]
-* = host=${target.hostname} port=${target.port} user=${target.username}${password}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = ${port}
-auth_type = any
-pool_mode = transaction
-default_pool_size = 3
-server_lifetime = 2
-max_client_conn = 200
-`,
-  )
-  // It refuses to run as root.
-  const asUser = process.getuid?.() === 0 ? ['-u', 'nobody'] : []
-  const child: ChildProcess = spawn('pgbouncer', [...asUser, file], { stdio: 'ignore' })
-  const reachable = () =>
-    new Promise<boolean>((resolve) => {
-      const socket = connect(port, '127.0.0.1', () => resolve(true))
-      socket.on('error', () => resolve(false)).on('connect', () => socket.destroy())
-    })
-  await expect.poll(reachable, { timeout: 5_000 }).toBe(true)
-  const url = new URL(target)
-  url.port = String(port)
-  return {
-    url: url.href,
-    async close() {
-      const ended = new Promise((resolve) => child.once('exit', resolve))
-      child.kill('SIGINT')
-      await ended
-      gate.close()
-      rmSync(folder, { recursive: true, force: true })
-    },
-  }
-}
-
-test.runIf(version)('the server works through a pooler in transaction mode', async () => {
+test.runIf(poolerVersion)('the server works through a pooler in transaction mode', async () => {
   const database = await testDatabase()
   const pooler = await startPooler(database.url)
   try {
@@ -104,6 +49,77 @@ test.runIf(version)('the server works through a pooler in transaction mode', asy
     http.close()
     await server.close()
   } finally {
+    await pooler.close()
+    await database.drop()
+  }
+})
+
+test.runIf(poolerVersion)(
+  'a hundred handlers share the few connections of a pooler, as logins that may only read',
+  async () => {
+    const serverConnections = 30
+    const database = await testDatabase()
+    const login = await makeReaderLogin(database.url)
+    const pooler = await startPooler(login.url, serverConnections)
+    const pools: ReadSql[] = []
+    const warnings: unknown[] = []
+    const log = { warn: (fields: unknown, message: string) => void warnings.push([fields, message]) }
+    try {
+      const { database: settings } = configFrom({
+        server_name: 'test.local',
+        database: { read_url: pooler.url, prepare: false },
+      })
+      for (let i = 0; i < 100; i++) pools.push(await connectAsReader({ database: settings }, `handler-${i}`, log))
+      const ask = (sql: ReadSql, n: number) => sql`select ${n}::int as n, pg_sleep(0.002)`.then(([row]) => row?.n)
+      const asked = Array.from({ length: 1_000 }, (_, i) => i)
+      const [answers, most] = await Promise.all([
+        Promise.all(asked.map((n) => ask(pools[n % pools.length] as ReadSql, n))),
+        mostConnections(database, login.url),
+      ])
+      expect(answers).toEqual(asked)
+      expect(most).toBeGreaterThan(0)
+      expect(most).toBeLessThanOrEqual(serverConnections)
+      const [sql] = pools as [ReadSql]
+      await expect(sql`insert into streams (name, position) values ('mine', 1)`).rejects.toMatchObject({
+        code: '42501',
+      })
+      expect(warnings).toEqual([])
+    } finally {
+      await Promise.all(pools.map((pool) => pool.end()))
+      await pooler.close()
+      await login.drop()
+      await database.drop()
+    }
+  },
+)
+
+/** Of this login at the server, over the time that the requests take. */
+async function mostConnections(database: TestDatabase, loginUrl: string): Promise<number> {
+  let most = 0
+  for (let i = 0; i < 20; i++) {
+    const [row] = await database.sql<{ count: number }[]>`
+      select count(*)::int as count from pg_stat_activity where usename = ${new URL(loginUrl).username}`
+    most = Math.max(most, row?.count ?? 0)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+  return most
+}
+
+test.runIf(poolerVersion)('a handler without a login of its own says so behind a pooler, and reads', async () => {
+  const database = await testDatabase()
+  const pooler = await startPooler(database.url)
+  const warnings: string[] = []
+  const log = { warn: (_: unknown, message: string) => void warnings.push(message) }
+  const { database: settings } = configFrom({
+    server_name: 'test.local',
+    database: { url: pooler.url, prepare: false },
+  })
+  const sql = await connectAsReader({ database: settings }, 'handler', log)
+  try {
+    expect((await sql`select name from streams`).length).toBeGreaterThan(0)
+    expect(warnings).toEqual([expect.stringContaining('Set database.read_url')])
+  } finally {
+    await sql.end()
     await pooler.close()
     await database.drop()
   }
