@@ -223,9 +223,24 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
   ): Promise<boolean> {
     if (hasReached(replication, after)) return true
     const until = Math.min(deadlineTs, clock.now() + behindMsMax)
-    replication.fresh?.()?.catch((err: unknown) => log.warn({ err }, 'what other mains wrote could not be looked up'))
+    const late = Promise.withResolvers<boolean>()
+    const cancel = clock.after(Math.max(0, until - clock.now()), () => late.resolve(false))
+    const reaching = replication.reach?.(after)?.catch((err: unknown) => {
+      log.warn({ err }, 'what other mains wrote could not be looked up')
+      return false
+    })
+    const arrived = reaching ?? untilReached(replication, after, until)
+    return Promise.race([arrived, late.promise]).finally(cancel)
+  }
+
+  /** Where replication is in one process, and rows come by themselves. */
+  async function untilReached(
+    replication: Replication,
+    after: Partial<StreamPositions>,
+    untilTs: number,
+  ): Promise<boolean> {
     while (!hasReached(replication, after)) {
-      if (clock.now() >= until) return false
+      if (clock.now() >= untilTs) return false
       await new Promise<void>((resolve) => clock.after(5, resolve))
     }
     return true

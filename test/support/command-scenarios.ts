@@ -1,0 +1,202 @@
+/** Every command, as somebody would send it: what has to be there before, and its request. */
+
+import { tokenHash } from '../../shared/auth/tokens.ts'
+import type { MainClient } from '../../shared/commands/registry.ts'
+import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
+import type { MainSql } from '../../shared/storage/sql.ts'
+
+export type CommandName = keyof MainClient
+type Request<Name extends CommandName> = Parameters<MainClient[Name]>[0]
+
+/** Makes what the command needs, by way of `main`, and gives its request. Two calls give requests that do not meet. */
+export type Scenarios = { readonly [Name in CommandName]: () => Promise<Request<Name>> }
+
+export const password = 'superuser'
+
+export function commandScenarios(main: MainClient): Scenarios {
+  let count = 0
+  const next = () => `n${++count}`
+
+  async function user(): Promise<{ user_id: UserId; device_id: DeviceId; access_token: string }> {
+    const { session } = await main.register({
+      user_id: `@${next()}:hs1` as UserId,
+      password,
+      kind: 'user',
+      admin: false,
+      session: { refreshable: false },
+    })
+    if (!session) throw new Error('no session')
+    return session
+  }
+  async function room(preset: 'public_chat' | 'private_chat' = 'public_chat') {
+    const { user_id } = await user()
+    const { room_id } = await main.createRoom({ user_id, preset })
+    return { user_id, room_id }
+  }
+  async function joined(room_id: RoomId): Promise<UserId> {
+    const { user_id } = await user()
+    await main.changeMembership({ room_id, user_id, target: user_id, action: 'join' })
+    return user_id
+  }
+  async function message(room_id: RoomId, user_id: UserId): Promise<EventId> {
+    return (await main.sendEvent({ room_id, user_id, type: 'm.room.message', content: { body: 'x' } })).event_id
+  }
+  async function refreshable() {
+    const { user_id } = await user()
+    const session = await main.login({
+      credentials: { type: 'm.login.password', user_id, password },
+      session: { refreshable: true },
+    })
+    return { ...session, refresh_token: String(session.refresh_token) }
+  }
+
+  return {
+    register: async () => ({
+      user_id: `@${next()}:hs1` as UserId,
+      password,
+      kind: 'user',
+      admin: false,
+      displayname: 'New',
+      session: { refreshable: true },
+    }),
+    async login() {
+      const { user_id } = await user()
+      const { login_token } = await main.createLoginToken({ user_id })
+      return { credentials: { type: 'm.login.token', token: login_token }, session: { refreshable: true } }
+    },
+    createLoginToken: async () => ({ user_id: (await user()).user_id }),
+    refreshSession: async () => ({ refresh_token: (await refreshable()).refresh_token }),
+    async confirmRefresh() {
+      const { user_id, refresh_token } = await refreshable()
+      return { user_id, token_hash: tokenHash((await main.refreshSession({ refresh_token })).access_token) }
+    },
+    deleteDevices: async () => ({ user_id: (await user()).user_id }),
+    async renameDevice() {
+      const { user_id, device_id } = await user()
+      return { user_id, device_id, display_name: 'Kitchen' }
+    },
+    async deviceSeen() {
+      const { user_id, device_id } = await user()
+      return { user_id, device_id, ts: Date.now() + 1_000, ip: '10.0.0.1' }
+    },
+    changePassword: async () => ({ user_id: (await user()).user_id, new_password: 'another', logout_devices: true }),
+    async deactivateAccount() {
+      const { room_id } = await room()
+      return { user_id: await joined(room_id), erase: false }
+    },
+    async setProfileField() {
+      const { room_id } = await room()
+      return { user_id: await joined(room_id), field: 'displayname', value: '"Renamed"' }
+    },
+    async authenticateInteractively() {
+      const { user_id } = await user()
+      const operation = `delete ${user_id}`
+      const flows = [['m.login.dummy', 'm.login.password']]
+      const begun = await main.authenticateInteractively({ operation, user_id, flows })
+      const { session } = await main.authenticateInteractively({
+        operation,
+        user_id,
+        flows,
+        auth: { type: 'm.login.dummy', session: String(begun.session) },
+      })
+      const auth = { type: 'm.login.password', session: String(session), user: user_id, password }
+      return { operation, user_id, flows, once: true, auth }
+    },
+    async sendEvent() {
+      return { ...(await room()), type: 'm.room.topic', state_key: '', content: { topic: next() } }
+    },
+    createRoom: async () => ({ user_id: (await user()).user_id, name: next(), room_alias_name: next() }),
+    async changeMembership() {
+      const { room_id, user_id } = await room()
+      return { room_id, user_id, target: await joined(room_id), action: 'kick' }
+    },
+    async forgetRoom() {
+      const { room_id } = await room()
+      const user_id = await joined(room_id)
+      await main.changeMembership({ room_id, user_id, target: user_id, action: 'leave' })
+      return { room_id, user_id }
+    },
+    upgradeRoom: async () => ({ ...(await room()), new_version: '11' }),
+    createAlias: async () => ({ ...(await room()), alias: `#${next()}:hs1` as RoomAlias }),
+    async deleteAlias() {
+      const request = { ...(await room()), alias: `#${next()}:hs1` as RoomAlias }
+      await main.createAlias(request)
+      return request
+    },
+    async updateMemberProfile() {
+      const { room_id } = await room()
+      return { room_id, user_id: await joined(room_id), displayname: 'Renamed' }
+    },
+    async carryOverSettings() {
+      const { room_id, user_id } = await room()
+      await main.setTag({ user_id, room_id, tag: 'm.favourite', content: '{}' })
+      const { replacement_room } = await main.upgradeRoom({ room_id, user_id, new_version: '11' })
+      return { room_id: replacement_room as RoomId, user_id }
+    },
+    setRoomPublished: async () => ({ ...(await room()), published: true }),
+    async sendReceipts() {
+      const { room_id, user_id } = await room()
+      const event_id = await message(room_id, user_id)
+      return { room_id, user_id, receipts: [{ receipt_type: 'm.read', event_id, thread_id: '' }], fully_read: event_id }
+    },
+    setTyping: async () => ({ ...(await room()), typing: true, timeout_ms: 30_000 }),
+    setPresence: async () => ({ user_id: (await user()).user_id, presence: 'online', source: 'client' }),
+    setAccountData: async () => ({ user_id: (await user()).user_id, type: 'm.x', content: '{"a":1}' }),
+    setTag: async () => ({ ...(await room()), tag: 'u.x', content: '{}' }),
+    createFilter: async () => ({ user_id: (await user()).user_id, filter: '{}' }),
+    async putPushRule() {
+      const { user_id } = await user()
+      return { user_id, kind: 'content', rule_id: 'cake', actions: ['notify'], pattern: 'cake' }
+    },
+    async deletePushRule() {
+      const { user_id } = await user()
+      await main.putPushRule({ user_id, kind: 'content', rule_id: 'cake', actions: ['notify'], pattern: 'cake' })
+      return { user_id, kind: 'content', rule_id: 'cake' }
+    },
+    async setPushRuleEnabled() {
+      return { user_id: (await user()).user_id, kind: 'override', rule_id: '.m.rule.master', enabled: true }
+    },
+    async setPushRuleActions() {
+      return { user_id: (await user()).user_id, kind: 'underride', rule_id: '.m.rule.message', actions: [] }
+    },
+    async copyRoomPushRules() {
+      const { room_id, user_id } = await room()
+      await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
+      return { user_id, from: room_id, to: (await room()).room_id }
+    },
+  }
+}
+
+const growing = [
+  'users',
+  'profiles',
+  'devices',
+  'access_tokens',
+  'refresh_tokens',
+  'login_tokens',
+  'uia_sessions',
+  'rooms',
+  'events',
+  'room_aliases',
+  'memberships',
+  'current_state',
+  'account_data',
+  'receipts',
+  'filters',
+  'push_rules',
+  'push_classes',
+  'presence',
+] as const
+
+/** How many rows the tables have, by which an effect that happened twice shows. */
+export async function rowCounts(sql: MainSql): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {}
+  for (const name of growing) {
+    const [row] = await sql<{ count: number }[]>`select count(*)::integer as count from ${sql(name)}`
+    counts[name] = row?.count ?? 0
+  }
+  const [streams] = await sql<{ account_data: number; events: number }[]>`
+    select (select position::integer from streams where name = 'account_data') as account_data,
+      (select position::integer from streams where name = 'events') as events`
+  return { ...counts, ...Object.fromEntries(Object.entries(streams ?? {}).map(([name, n]) => [`stream ${name}`, n])) }
+}
