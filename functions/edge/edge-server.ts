@@ -1,8 +1,9 @@
 /** Node's listeners of the edge. They do no more than node:http itself: each layer would be paid for by every request. */
 import { readFileSync } from 'node:fs'
-import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
+import { createServer as createHttpServer, type RequestListener, type Server, type ServerResponse } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Config } from '../../shared/config/schema.ts'
 
 export type EdgeListener = Config['listeners'][number]
@@ -10,8 +11,9 @@ export type EdgeListener = Config['listeners'][number]
 export interface EdgeServer {
   /** Such as `http://127.0.0.1:8008`, in the configuration's order. */
   readonly addresses: readonly string[]
-  /** Takes no new connections, and ends when the open requests are answered; what is left after `drainMs` is cut. */
-  close(drainMs: number): Promise<void>
+  /** Each answer is now the last of its connection; then takes no new connections, and ends when the open requests are
+   *  answered. What is left after `drainMs` is cut. */
+  close(times: { readonly lastAnswersMs: number; readonly drainMs: number }): Promise<void>
 }
 
 /** Longer than proxies keep idle connections to us, so that it is never us who closes one that is about to be used. */
@@ -42,7 +44,13 @@ export async function listenAtEdge(listeners: readonly EdgeListener[], answer: R
   }
   return {
     addresses,
-    async close(drainMs) {
+    async close({ lastAnswersMs, drainMs }) {
+      for (const server of servers) {
+        server.prependListener('request', (_, response: ServerResponse) => {
+          response.shouldKeepAlive = false
+        })
+      }
+      await untilUnused(servers, lastAnswersMs)
       const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())))
       const idle = setInterval(() => {
         for (const server of servers) server.closeIdleConnections()
@@ -55,6 +63,20 @@ export async function listenAtEdge(listeners: readonly EdgeListener[], answer: R
       clearInterval(idle)
       clearTimeout(cut)
     },
+  }
+}
+
+/** Ends early when nobody is connected: then nobody has to learn that others are asked from now on. */
+async function untilUnused(servers: readonly Server[], ms: number): Promise<void> {
+  const deadline = performance.now() + ms
+  while (performance.now() < deadline) {
+    const open = await Promise.all(
+      servers.map(
+        (server) => new Promise<number>((resolve) => server.getConnections((_, count) => resolve(count ?? 0))),
+      ),
+    )
+    if (open.every((count) => count === 0)) return
+    await sleep(50)
   }
 }
 

@@ -24,13 +24,19 @@ export interface Edge {
   close(): Promise<void>
 }
 
-/** Under the ten seconds that supervisors usually leave before they kill. */
-const drainMs = 5_000
+/** A long poll ends when its handler answers it, most after half a minute. A supervisor that leaves less time cuts it. */
+const drainMs = 35_000
 /** Roles without which hardly any client can work. */
 const needed: readonly Role[] = ['sync', 'client']
 
 /** Rejects with a sentence for the operator when it cannot listen; then nothing is left open. */
-export async function createEdge(config: Config, log: Logger): Promise<Edge> {
+export async function createEdge(
+  config: Config,
+  log: Logger,
+  options: {
+    /** At its end, requests are still taken for so long, unless nobody is connected. */ readonly lastAnswersMs?: number
+  } = {},
+): Promise<Edge> {
   const upstreams = Object.fromEntries(
     roles.map((role) => [role, new Upstreams({ urls: config.edge.upstreams[role] ?? [] })]),
   ) as Record<Role, Upstreams>
@@ -108,7 +114,7 @@ export async function createEdge(config: Config, log: Logger): Promise<Edge> {
     },
     async close() {
       stopping = true
-      await server.close(drainMs)
+      await server.close({ lastAnswersMs: options.lastAnswersMs ?? 0, drainMs })
       connections.close()
     },
   }

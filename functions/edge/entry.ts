@@ -10,6 +10,9 @@ import { type Running, runProcess } from '../../shared/role/run-process.ts'
 import { followHandlers, rolesToDiscover } from './discovery.ts'
 import { createEdge } from './edge.ts'
 
+/** Proxies in front ask once a second or so who is ready. */
+const lastAnswersMs = 2_500
+
 async function start(config: Config, log: Logger): Promise<Running> {
   const unknown = rolesToDiscover(config)
   const { url, token, tls_ca_path: caPath } = config.redis
@@ -18,7 +21,7 @@ async function start(config: Config, log: Logger): Promise<Running> {
       `the edge does not know where the handlers of ${unknown.join(', ')} are: set redis.url, where they announce themselves, or edge.upstreams`,
     ])
   }
-  const edge = await createEdge(config, log)
+  const edge = await createEdge(config, log, { lastAnswersMs })
   if (unknown.length === 0 || url === undefined) return edge
   const redis = openRedis({ url, token, caPath, log })
   const directory = handlerDirectory({ redis, keys: keyspace(config.redis.prefix), clock: systemClock })
