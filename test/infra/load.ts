@@ -27,6 +27,8 @@ interface Session {
 
 const pauseMs = 20
 const longPollMs = 3_000
+/** No gap in a timeline, however long a sync had to wait. */
+const filter = JSON.stringify({ room: { timeline: { limit: 1000 } } })
 const requestTimeoutMs = 30_000
 
 /** `pairs` rooms of two users each: one sends, the other one syncs. */
@@ -73,7 +75,11 @@ export async function startLoad(
     let since: string | undefined
 
     async function sync(timeoutMs: number): Promise<void> {
-      const query = new URLSearchParams({ timeout: String(timeoutMs), ...(since === undefined ? {} : { since }) })
+      const query = new URLSearchParams({
+        filter,
+        timeout: String(timeoutMs),
+        ...(since === undefined ? {} : { since }),
+      })
       interface Sync {
         readonly next_batch: string
         readonly rooms?: {
@@ -112,7 +118,7 @@ export async function startLoad(
       await Promise.all([sending, reading])
       const unseen = () => [...sent].filter((id) => seen.get(id) !== 1)
       for (let i = 0; i < 10 && unseen().length > 0; i++) await sync(500)
-      return unseen()
+      return unseen().map((id) => `${id} was seen ${seen.get(id) ?? 0} times`)
     }
   }
 
