@@ -83,19 +83,25 @@ export interface RawAnswer {
   readonly body: string
 }
 
-/** Sends this text as it is on a connection of its own, and reads until the other side closes it. Requests should carry
- *  `Connection: close`. */
+/** Sends this text as it is on a connection of its own, and reads one answer: as long as its length says, or until the other
+ *  side closes, as `Connection: close` asks. */
 export function rawRequest(port: number, text: string | Buffer): Promise<RawAnswer> {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(text))
-    const chunks: Buffer[] = []
-    socket.on('data', (chunk) => chunks.push(chunk))
-    socket.on('error', reject)
-    socket.on('close', () => {
-      const all = Buffer.concat(chunks).toString('latin1')
+    let all = ''
+    const answer = () => {
       const end = all.indexOf('\r\n\r\n')
-      resolve({ status: Number(all.slice(9, 12)), head: all.slice(0, end), body: all.slice(end + 4) })
+      return { status: Number(all.slice(9, 12)), head: all.slice(0, end), body: all.slice(end + 4) }
+    }
+    socket.on('data', (chunk) => {
+      all += chunk.toString('latin1')
+      const length = /\r\ncontent-length: *(\d+)\r\n/i.exec(all)?.[1]
+      if (length !== undefined && all.includes('\r\n\r\n') && answer().body.length >= Number(length)) {
+        socket.destroy()
+      }
     })
+    socket.on('error', reject)
+    socket.on('close', () => resolve(answer()))
   })
 }
 

@@ -25,25 +25,20 @@ ${pathRules()
   .join('')}		default none
 	}
 	# What the caches of handlers go by; a hint that changes no answer.
-	map {http.request.orig_uri} {ganglion_room} {
+	map "{http.request.orig_uri} {http.request.header.Authorization}" {ganglion_key} {
 ${roomPatterns()
   .map((pattern) => `\t\t"~${pattern}" "\${1}"\n`)
-  .join('')}		default ""
-	}
-	map {http.request.header.Authorization} {ganglion_user} {
-		"~^Bearer g[ar]t_([0-9a-f]+)_" "\${1}"
-		"~(?i)^X-Matrix .*origin=\\"?([^\\",]+)" "\${1}"
-		default {http.request.header.Authorization}
+  .join('')}		"~^[^ ]+ Bearer g[ar]t_([0-9a-f]+)_" "\${1}"
+		"~(?i)^[^ ]+ X-Matrix .*origin=\\"?([^\\",]+)" "\${1}"
+		"~^[^ ]+ (.+)" "\${1}"
+		default ""
 	}
 
-	@room vars_regexp {ganglion_room} .
-	@user not vars_regexp {ganglion_room} .
 	request_header -X-Ganglion-Forwarded
 	request_header -Forwarded
 	request_header -X-Real-IP
 	request_header X-Request-Id {http.request.uuid}
-	request_header @room X-Ganglion-Key {ganglion_room}
-	request_header @user X-Ganglion-Key {ganglion_user}
+	request_header X-Ganglion-Key {ganglion_key}
 
 ${roles.map((role) => roleBlock(role, handlers[role], bodyBytesMax[role])).join('')}	handle {
 		error 404
@@ -69,7 +64,7 @@ function roleBlock(role: Role, urls: readonly string[], bodyBytesMax: number): s
     urls.length === 0
       ? '\t\terror 503\n'
       : `		reverse_proxy ${urls.map((url) => url.replace(/\/$/, '')).join(' ')} {
-			lb_policy ${role === 'media' ? 'least_conn' : `header ${role === 'client' ? 'X-Ganglion-Key' : 'Authorization'}`}
+			lb_policy ${role === 'media' ? 'least_conn' : 'header X-Ganglion-Key'}
 			lb_try_duration 3s
 			lb_try_interval 100ms
 			fail_duration 2s
@@ -77,7 +72,6 @@ function roleBlock(role: Role, urls: readonly string[], bodyBytesMax: number): s
 			health_interval 2s
 			health_timeout 2s
 			flush_interval -1
-			header_up Host {http.request.hostport}
 			header_up -X-Ganglion-Key
 			transport http {
 				dial_timeout 3s
@@ -90,6 +84,9 @@ function roleBlock(role: Role, urls: readonly string[], bodyBytesMax: number): s
 `
   return `	@${role} vars {ganglion_role} ${role}
 	handle @${role} {
+		# Before a handler has any of it: one that broke off for its size would look as if the handler had failed.
+		@too_large_for_${role} expression \`{http.request.header.Content-Length}.matches("^[0-9]+$") && int({http.request.header.Content-Length}) > ${bodyBytesMax}\`
+		error @too_large_for_${role} 413
 		request_body {
 			max_size ${bodyBytesMax}
 		}

@@ -16,7 +16,6 @@ export function haproxyConfig({ handlers, port, bodyBytesMax }: ProxySettings): 
   const rules = pathRules()
   return `# ${generatedNote}
 global
-    maxconn 100000
     # A path may hold an event id, a state key and a room id, each percent-encoded.
     tune.bufsize 65536
     tune.maxrewrite 2048
