@@ -47,6 +47,9 @@ export const getSync = route({
     const found = deps.filters.get(requester.user_id, query.filter)
     const filter = found instanceof Promise ? await found : found
     const token = query.since ? parseSyncToken(query.since) : undefined
+    // Another handler may have read ahead in the database of what was published. A token of one that is no more ends anew.
+    const ahead = token && deps.replication.reach?.(token)
+    if (ahead) await ahead
     const user = deps.live.peek(requester.user_id) ?? (await deps.live.user(requester.user_id))
     user.uses++
     try {

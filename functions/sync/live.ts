@@ -224,7 +224,10 @@ export class Live {
 
   private reached(stream: keyof StreamPositions, position: number): Promise<void> | undefined {
     if (this.replication.positions()[stream] >= position) return undefined
-    return new Promise((resolve) => this.behind.push({ stream, position, resolve }))
+    const here = new Promise<void>((resolve) => this.behind.push({ stream, position, resolve }))
+    // What was published may be lost on its way: then it is read.
+    const reading = this.replication.reach?.({ [stream]: position })
+    return reading ? Promise.race([here, reading.then(() => undefined)]) : here
   }
 
   private onEvent(row: EventRow): void {

@@ -1,18 +1,19 @@
 /** From an access token to its requester. Known tokens are answered from memory, without a promise; stream
  *  `invalidations` is the only thing that makes the memory forget. */
 import { LRUCache } from 'lru-cache'
+import * as v from 'valibot'
 import type { Clock } from '../clock.ts'
 import type { Authenticate } from '../http/mount.ts'
 import type { RequestInfo } from '../http/route.ts'
 import { entriesUpTo } from '../lru-bound.ts'
-import type { DeviceId, UserId } from '../matrix/ids.ts'
+import { DeviceId, UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { cacheTally } from '../metrics/tallies.ts'
 import type { Replication } from '../replication/replication.ts'
 import type { ReadSql } from '../storage/sql.ts'
-import { accessTokenByHash } from '../storage/tokens.ts'
+import { type AccessTokenRow, accessTokenByHash } from '../storage/tokens.ts'
 import type { Requester } from './requester.ts'
-import { isWellFormedToken, tokenHash } from './tokens.ts'
+import { isWellFormedToken, tagOfToken, tokenHash } from './tokens.ts'
 
 export interface DeviceSeen {
   readonly user_id: UserId
@@ -31,6 +32,17 @@ export interface AuthenticateDeps {
   /** The first use of a token from a refresh: ends the pair before it. */
   readonly confirmRefresh: (request: { user_id: UserId; token_hash: string }) => Promise<unknown>
 }
+
+const sharedRow = v.object({
+  user_id: UserId,
+  device_id: DeviceId,
+  expires_ts: v.nullable(v.number()),
+  supersedes: v.literal(false),
+  admin: v.boolean(),
+  kind: v.string(),
+  deactivated: v.literal(false),
+  last_seen_ts: v.nullable(v.number()),
+})
 
 interface Entry {
   readonly requester: Requester
@@ -83,7 +95,7 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   async function load(token: string): Promise<Entry> {
     const hash = tokenHash(token)
     const before = generation
-    const row = await accessTokenByHash(deps.sql, hash)
+    const row = await rowOf(token, hash)
     if (!row) throw unknownToken()
     if (row.deactivated) throw new MatrixError('M_USER_DEACTIVATED', 'This account is deactivated')
     const expires_ts = row.expires_ts ?? Number.POSITIVE_INFINITY
@@ -108,6 +120,21 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       else tokensOfUser.set(row.user_id, new Set([token]))
     }
     return entry
+  }
+
+  /** From what handlers share, where they do, and else from Postgres. */
+  async function rowOf(token: string, hash: string): Promise<AccessTokenRow | undefined> {
+    const looked = replication.cache?.look(`token:${hash}`, [`token:${hash}`, `user:${tagOfToken(token)}`])
+    if (!looked) return accessTokenByHash(deps.sql, hash)
+    const slot = await looked
+    if (slot.value !== undefined) {
+      const shared = v.safeParse(sharedRow, parseJson(slot.value))
+      if (shared.success) return shared.output
+    }
+    const row = await accessTokenByHash(deps.sql, hash)
+    // The first use of a token from a refresh has an effect, so each handler has to ask if it is the first.
+    if (row && !row.supersedes && !row.deactivated) slot.put(JSON.stringify(row))
+    return row
   }
 
   function admit(entry: Entry, request: RequestInfo): Requester {
@@ -140,6 +167,15 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       loading.set(token, mine)
     }
     return found.then((entry) => admit(entry, request))
+  }
+}
+
+/** Undefined for what is no JSON. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }
 

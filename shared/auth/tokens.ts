@@ -36,6 +36,11 @@ export function userTag(user: UserId): string {
   return hash('sha256', user, 'hex').slice(0, 6)
 }
 
+/** `userTag` of the user of a well-formed token. */
+export function tagOfToken(token: string): string {
+  return token.slice(4, 10)
+}
+
 function checksum(body: string): string {
   return crc32(body).toString(16).padStart(8, '0')
 }

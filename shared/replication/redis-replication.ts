@@ -15,7 +15,7 @@ import { type Message, messageStart, parseMessage } from './messages.ts'
 import { createRedisPublisher } from './redis-publisher.ts'
 import { type RedisView, replicationKeys } from './redis-state.ts'
 import type { Publisher, Replication } from './replication.ts'
-import { forgetShared } from './shared-cache.ts'
+import { createSharedCache, forgetShared } from './shared-cache.ts'
 
 /** Mains beat twice a second: with less, the subscription is not to be trusted. */
 const silenceMs = 1_200
@@ -202,6 +202,7 @@ export async function createRedisReplication(
     fresh: freshness.fresh,
     reach,
     view: freshness.view,
+    cache: createSharedCache({ redis, keys: options.keys, view: freshness.view }),
     close: closeReader,
   }
   subscribe()

@@ -1,6 +1,7 @@
 /** What a reader sees of the streams. Transports: in-process here; Redis beside it when roles run apart. */
 import type { StreamPosition, StreamUpdate } from '../streams/define.ts'
 import type { RowOf, StreamName, StreamPositions } from '../streams/registry.ts'
+import type { SharedCache } from './shared-cache.ts'
 
 export interface Replication {
   /** The newest positions this process knows. Reading them costs nothing. */
@@ -14,6 +15,8 @@ export interface Replication {
   /** Undefined if this process is at these positions; else resolves when it is, with false if the record has not got that
    *  far: they were given out by a database that is no more. Absent in one process. */
   reach?(positions: Partial<StreamPositions>): Promise<boolean> | undefined
+  /** What handlers share of what they read. Absent in one process. */
+  readonly cache?: SharedCache
 }
 
 export interface Publisher {
