@@ -54,6 +54,7 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
       say(
         `${fault.name}: ${(hurtMs / 1000).toFixed(1)} s, ${refused} requests refused, working ${(recoveredMs / 1000).toFixed(1)} s after`,
       )
+      if (load.strange.length > 0) throw new Error(`${fault.name}:\n${load.strange.slice(0, 10).join('\n')}`)
       if (!fault.mayRefuse && refused > 0) throw new Error(`${fault.name}: ${refused} requests were refused`)
       await sleep(restMs)
     }
