@@ -28,6 +28,7 @@ defaults
     timeout http-request 30s
     timeout http-keep-alive 75s
     timeout queue 5s
+    timeout check 3s
     option http-keep-alive
     option redispatch 1
     retries 2
@@ -87,7 +88,7 @@ function roomField(pattern: string): number {
 function backend(role: Role, urls: readonly string[]): string {
   const servers = addressesOf(urls).map(({ address, tls }, i) => {
     const secure = tls ? ' ssl verify required ca-file @system-ca' : ''
-    return `    server ${role}${i + 1} ${address} check inter 1s fall 2 rise 1${secure}\n`
+    return `    server ${role}${i + 1} ${address} check inter 1s fall 3 rise 1${secure}\n`
   })
   const balance =
     role === 'media' ? '    balance leastconn\n' : '    balance hash var(txn.key)\n    hash-type consistent\n'
