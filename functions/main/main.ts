@@ -152,7 +152,6 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     replication,
     ephemeral,
     clock,
-    ownership,
     onError: (err) => log.error({ err }, 'a background write failed'),
   })
   const stopPruning = whileOwned(ownership, ephemeralShard, () =>

@@ -21,10 +21,6 @@ export interface PresenceTracker {
   adopt(known: readonly Presence[]): void
   /** Another process goes on with it: writes what has not been written, and forgets. */
   abandon(): Promise<void>
-  /** Takes over from another process what it showed of users who are not offline: they lapse unless they are heard of. */
-  adopt(states: readonly Presence[]): void
-  /** Another process goes on: writes what has not been written, and forgets. */
-  abandon(): Promise<void>
   /** Writes what has not been written. */
   close(): Promise<void>
 }
@@ -142,20 +138,6 @@ export function createPresence(deps: {
       // Whoever comes next must not wait for a database that is away.
       await flush().catch(deps.onError)
       online.clear()
-    },
-    adopt(states) {
-      const now = clock.now()
-      for (const shown of states) {
-        if (shown.presence !== 'offline' && !online.has(shown.user_id)) {
-          online.set(shown.user_id, { shown, seenTs: now, dirty: false })
-        }
-      }
-    },
-    async abandon() {
-      await flushing
-      const writing = flush()
-      online.clear()
-      await writing
     },
     async close() {
       closed = true

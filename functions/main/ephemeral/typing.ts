@@ -6,7 +6,6 @@ import type { WritableEphemeralStore } from '../../../shared/replication/ephemer
 import type { Publisher } from '../../../shared/replication/replication.ts'
 
 const timeoutMaxMs = 120_000
-const adoptedTimeoutMs = 30_000
 /** What clients ask for, as a rule. */
 const adoptedTimeoutMs = 30_000
 

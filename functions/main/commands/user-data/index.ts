@@ -1,16 +1,14 @@
 /** Wires the user-data commands; `createMain` takes their handlers and closes what they keep in memory. */
 import type { Clock } from '../../../../shared/clock.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
-import { ephemeralShard } from '../../../../shared/commands/shards.ts'
 import type { userDataCommands } from '../../../../shared/commands/user-data.ts'
 import type { WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
-import { createPresence, type PresenceTracker } from '../../ephemeral/presence.ts'
-import { createTyping, type Typing } from '../../ephemeral/typing.ts'
+import { createPresence } from '../../ephemeral/presence.ts'
+import { createTyping } from '../../ephemeral/typing.ts'
 import { createKeyedQueue } from '../../keyed-queue.ts'
 import type { Committer } from '../../persist/writes.ts'
-import type { ShardOwnership } from '../../shards/ownership.ts'
 import { accountDataHandlers } from './account-data.ts'
 import { presenceAndTypingHandlers } from './presence-and-typing.ts'
 import { receiptHandlers } from './receipts.ts'
@@ -21,8 +19,6 @@ export interface UserDataDeps {
   readonly replication: Replication & Publisher
   readonly ephemeral: WritableEphemeralStore
   readonly clock: Clock
-  /** Where several mains take turns: typing and presence are kept by the one that owns their shard. */
-  readonly ownership?: Pick<ShardOwnership, 'onGained' | 'onLost'> | undefined
   /** Told of failures of background writes. */
   readonly onError: (error: unknown) => void
 }
@@ -48,7 +44,6 @@ export function createUserData(deps: UserDataDeps): UserData {
       if (member?.local && member.membership !== 'join') typing.stop(room_id, member.user_id)
     }
   })
-  const endTurns = deps.ownership && takeTurns(deps.ownership, deps.ephemeral, { typing, presence })
   return {
     handlers: {
       ...receiptHandlers(common),
@@ -72,32 +67,7 @@ export function createUserData(deps: UserDataDeps): UserData {
     },
     async close() {
       unsubscribe()
-      endTurns?.()
       await presence.close()
     },
-  }
-}
-
-function takeTurns(
-  ownership: Pick<ShardOwnership, 'onGained' | 'onLost'>,
-  store: WritableEphemeralStore,
-  { typing, presence }: { readonly typing: Typing; readonly presence: PresenceTracker },
-): () => void {
-  const offGained = ownership.onGained(async (shards) => {
-    if (!shards.includes(ephemeralShard)) return
-    const left = await store.take?.()
-    if (!left) return
-    typing.adopt(left.typing)
-    presence.adopt(left.presence)
-  })
-  const offLost = ownership.onLost(async (shards) => {
-    if (!shards.includes(ephemeralShard)) return
-    typing.abandon()
-    await presence.abandon()
-    store.leave?.()
-  })
-  return () => {
-    offGained()
-    offLost()
   }
 }
