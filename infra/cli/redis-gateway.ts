@@ -43,6 +43,10 @@ plain HTTP itself: put it behind what ends TLS.
     if (!/^[1-9]\d{0,9}$/.test(maxBody)) throw new UsageError('--max-body-bytes is a number of bytes')
     const { host, port } = addressOf(values.listen ?? process.env.REDIS_GATEWAY_LISTEN ?? '127.0.0.1:8079')
 
+    // Before it says that it listens: who waits for that may end it at once.
+    const stopped = new Promise<void>((resolve) => {
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
+    })
     const log = createLogger({ level: 'info', format: 'json' })
     const transport = openTransport({ url, caPath: values['tls-ca-path'], log })
     const gateway = createGateway({ transport, tokens, log, bodyBytesMax: Number(maxBody) })
@@ -52,9 +56,7 @@ plain HTTP itself: put it behind what ends TLS.
     })
     log.info({ address: gateway.server.address() }, 'the Redis gateway listens')
     log.flush()
-    await new Promise<void>((resolve) => {
-      for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve())
-    })
+    await stopped
     await gateway.close()
     await transport.close()
     log.flush()

@@ -1,9 +1,9 @@
 /** One multiplexed connection for commands: in the order in which they were given, answered or rejected within two seconds,
  *  never sent twice. */
-import { ErrorReply } from '@redis/client'
 import type { Outcome, Reply } from './commander.ts'
 import { RedisAwayError, RedisReplyError, reasonOf } from './errors.ts'
-import { type NodeClient, openSession, type SessionOptions } from './session.ts'
+import { errorReply, type NodeClient } from './node-client.ts'
+import { openSession, type SessionOptions } from './session.ts'
 
 /** Longest that a command waits for its answer; then the connection counts as dead. */
 export const commandTimeoutMs = 2_000
@@ -64,9 +64,10 @@ export function openLink(options: Omit<SessionOptions, 'onUp' | 'onDown'>): Link
     const mine = life
     sentAt.push(performance.now())
     try {
-      return (await client.sendCommand(command)) as unknown as Reply
+      return (await client.send(command)) as Reply
     } catch (error) {
-      if (error instanceof ErrorReply) throw new RedisReplyError(error.message)
+      const reply = errorReply(error)
+      if (reply !== undefined) throw new RedisReplyError(reply)
       throw new RedisAwayError(reasonOf(error), true)
     } finally {
       if (mine === life) {

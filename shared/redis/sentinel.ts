@@ -2,7 +2,8 @@
 import * as v from 'valibot'
 import { RedisAwayError } from './errors.ts'
 import { type Link, openLink } from './link.ts'
-import type { NodeTarget, SessionOptions } from './session.ts'
+import type { NodeTarget } from './node-client.ts'
+import type { SessionOptions } from './session.ts'
 import type { Address, RedisUrl } from './url.ts'
 
 /** The reply of SENTINEL GET-MASTER-ADDR-BY-NAME; null for a name it doesn't watch. */

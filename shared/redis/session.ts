@@ -1,20 +1,7 @@
 /** Keeps one connection to one Redis server up. Each life of it is a client of its own, so nothing that was sent on one is
  *  ever sent again on the next. */
-import { createClient } from '@redis/client'
 import { RedisAwayError, reasonOf } from './errors.ts'
-import type { Address } from './url.ts'
-
-/** One server, and how to come in. */
-export interface NodeTarget {
-  readonly at: Address | { readonly path: string }
-  readonly username?: string | undefined
-  readonly password?: string | undefined
-  readonly database: number
-  /** Certificates (PEM) that vouch for the server beside Node's own. */
-  readonly tls?: { readonly ca?: string | undefined } | undefined
-  /** Sentinel may name a server that was demoted a moment ago: then it is refused. */
-  readonly mustBeMaster?: boolean | undefined
-}
+import { NodeClient, type NodeTarget } from './node-client.ts'
 
 export interface SessionOptions {
   /** Asked before each attempt: Sentinel's answer changes. */
@@ -26,8 +13,6 @@ export interface SessionOptions {
   onUp?(client: NodeClient): void
   onDown?(): void
 }
-
-export type NodeClient = ReturnType<typeof newClient>
 
 /** An attempt, its handshake included. */
 const connectTimeoutMs = 1_500
@@ -57,14 +42,15 @@ export function openSession(options: SessionOptions): Session {
   async function connectOnce(): Promise<NodeClient> {
     const target = await options.target()
     if (closed) throw new RedisAwayError('the connection is closed', false)
-    const made = newClient(target, options.name)
-    // The library reports here what also rejects its promises, and losses; both are handled where they matter.
-    made.on('error', (error: unknown) => lose(made, reasonOf(error)))
+    const made: NodeClient = new NodeClient(target, {
+      name: `ganglion-${options.name}`,
+      connectTimeoutMs,
+      // Also called for what rejects `connect`: then there is nothing to lose yet.
+      onError: (error) => lose(made, reasonOf(error)),
+    })
     const timer = setTimeout(() => made.destroy(), connectTimeoutMs)
     try {
       await made.connect()
-      await made.sendCommand(['PING'])
-      if (target.mustBeMaster) await assertMaster(made)
     } catch (error) {
       made.destroy()
       throw error
@@ -153,39 +139,4 @@ export function openSession(options: SessionOptions): Session {
       last?.destroy()
     },
   }
-}
-
-function newClient(target: NodeTarget, name: string) {
-  const { at } = target
-  const common = { connectTimeout: connectTimeoutMs, reconnectStrategy: false as const }
-  return createClient({
-    // RESP2 has what the REST interface has: strings, integers, nulls and arrays.
-    RESP: 2,
-    socket:
-      'path' in at
-        ? { ...common, path: at.path, tls: false }
-        : target.tls
-          ? {
-              ...common,
-              host: at.host,
-              port: at.port,
-              tls: true,
-              ...(target.tls.ca === undefined ? {} : { ca: target.tls.ca }),
-            }
-          : { ...common, host: at.host, port: at.port, tls: false },
-    ...(target.username === undefined ? {} : { username: target.username }),
-    ...(target.password === undefined ? {} : { password: target.password }),
-    database: target.database,
-    name: `ganglion-${name}`,
-    disableOfflineQueue: true,
-    disableClientInfo: true,
-    maintNotifications: 'disabled',
-    // One deadline watches all commands of a connection: a timer a command would cost more than most commands.
-    commandOptions: { timeout: 0 },
-  })
-}
-
-async function assertMaster(client: NodeClient): Promise<void> {
-  const role: unknown = await client.sendCommand(['ROLE'])
-  if (!Array.isArray(role) || role[0] !== 'master') throw new RedisAwayError('no server is the master yet', false)
 }

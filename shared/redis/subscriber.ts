@@ -1,7 +1,8 @@
 /** All subscriptions of this process over one connection, which is tried each second and made anew when it is dead. */
 import type { PubSub } from './commander.ts'
 import { reasonOf } from './errors.ts'
-import { type NodeClient, openSession, type SessionOptions } from './session.ts'
+import type { MessageListener, NodeClient } from './node-client.ts'
+import { openSession, type SessionOptions } from './session.ts'
 
 const pingEveryMs = 1_000
 const pingTimeoutMs = 2_000
@@ -39,7 +40,7 @@ export function openSubscriber(options: Omit<SessionOptions, 'onUp' | 'onDown'>)
           return
         }
         askedAt = now
-        client.sendCommand(['PING']).then(
+        client.send(['PING']).then(
           () => {
             askedAt = undefined
           },
@@ -59,11 +60,11 @@ export function openSubscriber(options: Omit<SessionOptions, 'onUp' | 'onDown'>)
   })
 
   async function take(client: NodeClient, entry: Entry): Promise<void> {
-    const listener = (message: string, channel: string) => {
+    const listener: MessageListener = (message, channel) => {
       if (!entry.ended) entry.on.message(message, channel)
     }
     try {
-      await (entry.pattern ? client.pSubscribe(entry.name, listener) : client.subscribe(entry.name, listener))
+      await client.subscribe(entry.name, listener, entry.pattern)
     } catch (error) {
       session.drop(client, reasonOf(error))
       return
@@ -76,11 +77,11 @@ export function openSubscriber(options: Omit<SessionOptions, 'onUp' | 'onDown'>)
     }
   }
 
-  const listeners = new WeakMap<Entry, (message: string, channel: string) => void>()
+  const listeners = new WeakMap<Entry, MessageListener>()
 
-  async function release(client: NodeClient, entry: Entry, listener: (message: string, channel: string) => void) {
+  async function release(client: NodeClient, entry: Entry, listener: MessageListener) {
     try {
-      await (entry.pattern ? client.pUnsubscribe(entry.name, listener) : client.unsubscribe(entry.name, listener))
+      await client.unsubscribe(entry.name, listener, entry.pattern)
     } catch (error) {
       session.drop(client, reasonOf(error))
     }
