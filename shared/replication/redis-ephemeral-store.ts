@@ -166,9 +166,12 @@ function ownedStore(deps: Deps, publisher: Pick<RedisWriter, 'onUp' | 'positions
         orNothing(() => readLatest(redis, keys, 'presence', none)),
       ])
       owning = true
-      for (const row of rooms?.rows ?? []) if ('user_ids' in row) typing.set(row.room_id, row.user_ids)
+      // What was told here meanwhile is newer.
+      for (const row of rooms?.rows ?? []) {
+        if ('user_ids' in row && !typing.has(row.room_id)) typing.set(row.room_id, row.user_ids)
+      }
       for (const row of states?.rows ?? []) {
-        if (!('presence' in row)) continue
+        if (!('presence' in row) || presence.has(row.user_id)) continue
         const { position: _, ...state } = row
         presence.set(state.user_id, state)
       }
