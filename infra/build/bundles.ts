@@ -4,7 +4,6 @@ import { cpSync, existsSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
 import { leanNode } from './lean-node.ts'
-import { leanRedis } from './lean-redis.ts'
 
 export const root = path.resolve(import.meta.dirname, '../..')
 
@@ -74,7 +73,7 @@ async function buildBundle(name: string, source: string, outdir: string): Promis
   const { metafile } = await build({
     absWorkingDir: root,
     entryPoints: { [name]: withoutCache.has(name) ? source : `start:${source}` },
-    plugins: [startWithCache, leanRedis, leanNode],
+    plugins: [startWithCache, leanNode],
     outdir,
     bundle: true,
     platform: 'node',

@@ -59,31 +59,52 @@ export async function devRoles(options: {
       '',
     ].join('\n'),
   )
-  const unwatch = options.watch ? replaceOnChange(roles) : () => {}
+  const endReplacing = options.watch ? replaceOnChange(roles) : async () => {}
   await stopped
-  unwatch()
+  await endReplacing()
   await roles.close()
   return 0
 }
 
-function replaceOnChange(roles: Roles): () => void {
+/** What it returns ends that, and waits for what is being replaced. */
+function replaceOnChange(roles: Roles): () => Promise<void> {
+  const waiting = new Set<RoleProcess>()
+  let ended = false
+  let running = false
   let replacing = Promise.resolve()
-  return watchSources((files) => {
+  // What changes meanwhile is taken together with what changed before.
+  const replaceWaiting = async () => {
+    running = true
+    while (waiting.size > 0 && !ended) {
+      const next = [...waiting]
+      waiting.clear()
+      await replaceAll(next, () => ended)
+    }
+    running = false
+  }
+  const unwatch = watchSources((files) => {
     const touched = roles.processes.filter(({ role }) =>
       files.some((file) => file.startsWith('shared/') || file.startsWith(`functions/${role}/`)),
     )
     if (touched.length === 0) return
     process.stdout.write(`  ${files[0]} changed: ${touched.map((one) => one.name).join(', ')}\n`)
-    replacing = replacing.then(() => replaceAll(touched))
+    for (const one of touched) waiting.add(one)
+    if (!running) replacing = replaceWaiting()
   })
+  return async () => {
+    ended = true
+    unwatch()
+    await replacing
+  }
 }
 
 /** One after the other within a role, so that requests are answered meanwhile. */
-async function replaceAll(touched: readonly RoleProcess[]): Promise<void> {
+async function replaceAll(touched: readonly RoleProcess[], ended: () => boolean): Promise<void> {
   const byRole = Map.groupBy(touched, (one) => one.role)
   await Promise.all(
     [...byRole.values()].map(async (group) => {
       for (const one of group) {
+        if (ended()) return
         // Handlers keep nothing that a sudden end could lose; a main has commits to finish.
         if (one.role === 'main') await one.stop()
         else await one.kill()

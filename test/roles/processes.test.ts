@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { type Roles, startRoles } from '../../infra/dev/roles.ts'
 import type { Role } from '../../shared/http/route.ts'
 import { connectForReading } from '../../shared/storage/sql.ts'
-import { type TestBundles, testBundles } from '../support/bundles.ts'
+import { testBundles } from '../support/bundles.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
 import { redisInstalled } from '../support/redis.ts'
 
@@ -18,12 +18,12 @@ describe.runIf(redisInstalled)('roles as processes', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-roles-'))
   let database: TestDatabase
   let roles: Roles
-  let bundles: TestBundles
+  let dist: string
   beforeAll(async () => {
-    ;[database, bundles] = await Promise.all([testDatabase(), testBundles()])
+    ;[database, dist] = await Promise.all([testDatabase(), testBundles()])
     roles = await startRoles({
       folder,
-      dist: bundles.dist,
+      dist,
       databaseUrl: database.url,
       handlers: { sync: 2, client: 1, federation: 1, media: 1 },
       config: {
@@ -39,7 +39,6 @@ describe.runIf(redisInstalled)('roles as processes', () => {
   afterAll(async () => {
     await roles?.close()
     await database?.drop()
-    bundles?.remove()
     rmSync(folder, { recursive: true, force: true })
   })
 
@@ -167,7 +166,7 @@ describe.runIf(redisInstalled)('roles as processes', () => {
   })
 
   test('a handler without its settings says which, and exits with 2', async () => {
-    const run = spawnSync(process.execPath, [path.join(bundles.dist, 'sync.js')], {
+    const run = spawnSync(process.execPath, [path.join(dist, 'sync.js')], {
       encoding: 'utf8',
       env: { PATH: process.env.PATH, GANGLION_SERVER_NAME: 'x.test', GANGLION_LISTENERS: '[{port: 0}]' },
     })
