@@ -3,55 +3,44 @@
 import { hash, timingSafeEqual } from 'node:crypto'
 import { chmodSync, existsSync, unlinkSync } from 'node:fs'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
-import type { Clock } from '../../shared/clock.ts'
 import { advertisedUrl } from '../../shared/http/advertised-url.ts'
-import type { Logger } from '../../shared/logging.ts'
-import { parseText } from '../../shared/matrix/engine-json.ts'
-import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import {
+  type CommandAnswer,
   commandHeaders,
   commandPath,
-  decodePositions,
-  encodePositions,
-  encodeRefusal,
+  type Envelope,
   type Failure,
-  failures,
-  hasReached,
+  Key,
+  sessionPath,
+  sessionProtocol,
 } from '../../shared/replication/command-protocol.ts'
-import type { Replication } from '../../shared/replication/replication.ts'
-import { requestContext, requestIdFrom } from '../../shared/request-context.ts'
-import { isDatabaseAway } from '../../shared/storage/database-away.ts'
-import type { StreamPositions } from '../../shared/streams/registry.ts'
-import type { Span, Tracer } from '../../shared/tracing/tracer.ts'
-import { type CommandRunner, commandNamed, NotRunError } from './command-runner.ts'
-import { unavailable } from './outage-guard.ts'
+import {
+  type CommandIntake,
+  type CommandIntakeOptions,
+  createCommandIntake,
+  failure,
+  type OpenedIntake,
+} from './command-intake.ts'
+import { type CommandSession, openSession } from './command-session.ts'
 
-export interface CommandServerOptions {
+export interface CommandServerOptions extends CommandIntakeOptions {
   /** A TCP port (0: any free one), or a Unix socket. */
   readonly listen: { readonly port: number; readonly bind: string } | { readonly path: string }
   /** How others reach it, where the listener does not tell. */
   readonly url?: string | undefined
   /** The first is the one in use; the others are still taken. */
   readonly secrets: readonly [string, ...string[]]
-  /** Commands under way at once; further ones are refused. */
-  readonly queueMax: number
-  readonly bodyBytesMax: number
-  readonly clock: Clock
-  readonly log: Pick<Logger, 'warn' | 'error'>
-  readonly tracer?: Tracer | undefined
-  /** Told of each command that was answered. `outcome` is `ok`, `refused` or a failure. */
-  readonly observe?: (command: { readonly name: string; readonly durationMs: number; readonly outcome: string }) => void
 }
 
 export interface CommandServer {
   /** `http://host:port` or `unix:/path`. */
   readonly url: string
   /** From now on commands are run; before, they are told to come back. */
-  open(deps: { readonly runner: CommandRunner; readonly replication: Replication }): void
-  /** Commands under way, and the bytes of their requests. */
-  readonly load: { readonly commands: number; readonly bytes: number }
+  open(deps: OpenedIntake): void
+  readonly load: CommandIntake['load']
   /** Takes no further commands, resolves when those under way are answered; what is left after `drainMs` is cut. */
   stop(drainMs: number): Promise<void>
 }
@@ -59,35 +48,20 @@ export interface CommandServer {
 /** Longer than clients keep idle connections. */
 const keepAliveTimeoutMs = 75_000
 const requestTimeoutMs = 60_000
-const bytesMax = 128 * 1024 * 1024
 /** Of a sender that does not say: longer than any waits. */
 const deadlineMsDefault = 60_000
-const deadlineMsMax = 10 * 60_000
-/** Other mains' rows arrive in milliseconds; a main that is further behind should not answer. */
-const behindMsMax = 2_000
 const backlog = 4_096
 
-const Key = /^[\w.:-]{8,128}$/
 const Attempt = v.pipe(v.string(), v.regex(/^[1-9]\d{0,5}$/), v.transform(Number))
 const Deadline = v.pipe(v.string(), v.regex(/^\d{1,9}$/), v.transform(Number))
 
-interface Sent {
-  readonly key: string
-  readonly attempt: number
-  readonly deadlineMs: number
-  readonly after: Partial<StreamPositions> | undefined
-}
-
-type Opened = Parameters<CommandServer['open']>[0]
-
 /** Rejects with a sentence for the operator where it can't listen. */
 export async function bindCommandServer(options: CommandServerOptions): Promise<CommandServer> {
-  const { listen, clock, log, queueMax, bodyBytesMax, tracer, observe } = options
+  const { listen, bodyBytesMax } = options
+  const intake = createCommandIntake(options)
   const accepted = options.secrets.map((secret) => digest(`Bearer ${secret}`))
-  let opened: Opened | undefined
   let stopping: Promise<void> | undefined
-  let commands = 0
-  let bytes = 0
+  const sessions = new Set<CommandSession>()
 
   function isAuthorized(header: string | undefined): boolean {
     if (header === undefined) return false
@@ -98,155 +72,57 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
     return matches
   }
 
-  function fail(response: ServerResponse, failure: Failure, why: string): void {
-    const status = failures[failure]
-    const body = JSON.stringify({ errcode: 'M_UNKNOWN', error: why })
+  function answerHttp(response: ServerResponse, { status, reason, positions, body }: CommandAnswer): void {
+    if (response.destroyed) return
     const headers: Record<string, string | number> = {
       'Content-Type': 'application/json',
       'Content-Length': Buffer.byteLength(body),
-      [commandHeaders.reason]: failure,
     }
+    if (reason !== undefined) headers[commandHeaders.reason] = reason
+    if (positions !== undefined) headers[commandHeaders.positions] = positions
     if (status === 503) headers['Retry-After'] = 1
     if (stopping) headers.Connection = 'close'
     response.writeHead(status, headers).end(body)
   }
 
-  function answer(response: ServerResponse, replication: Replication, body: string, refused?: MatrixError): void {
-    if (response.destroyed) return
-    const headers: Record<string, string | number> = {
-      'Content-Type': 'application/json',
-      'Content-Length': Buffer.byteLength(body),
-      [commandHeaders.positions]: encodePositions(replication.positions()),
-    }
-    if (refused) headers[commandHeaders.reason] = 'refused'
-    if (stopping) headers.Connection = 'close'
-    response.writeHead(refused ? refused.status : 200, headers).end(body)
-  }
-
-  /** What is wrong with the request before its body is read. */
-  function obstacle(request: IncomingMessage): [Failure, string] | undefined {
-    if (!isAuthorized(request.headers.authorization)) return ['secret', 'the secret is wrong']
-    if (request.method !== 'POST' || !request.url?.startsWith(commandPath)) return ['unknown_command', 'no such path']
-    if (stopping) return ['stopping', 'this main process ends']
-    if (!opened) return ['starting', 'this main process starts']
-    if (commands >= queueMax || bytes >= bytesMax) return ['overloaded', 'too many commands are under way']
-    if (Number(request.headers['content-length']) > bodyBytesMax) return ['too_large', 'the command is too large']
-    return undefined
-  }
-
-  function onRequest(request: IncomingMessage, response: ServerResponse): void {
-    const problem = obstacle(request)
-    if (problem || !opened) {
-      if (problem) fail(response, ...problem)
+  function onRequest(request: IncomingMessage, response: ServerResponse) {
+    const turnAway = (reason: Failure) => {
+      answerHttp(response, failure(reason))
       discard(request)
-      return
     }
-    const { runner, replication } = opened
-    const startTs = clock.now()
-    const name = (request.url ?? '').slice(commandPath.length)
-    commands++
-    let held = Number(request.headers['content-length'] ?? 0) || 0
-    bytes += held
-    let ended = false
-    const end = (outcome: string) => {
-      if (ended) return
-      ended = true
-      commands--
-      bytes -= held
-      observe?.({ name, durationMs: clock.now() - startTs, outcome })
-    }
-    const failed = (failure: Failure, why: string) => {
-      end(failure)
-      if (!response.destroyed) fail(response, failure, why)
-    }
+    if (!isAuthorized(request.headers.authorization)) return turnAway('secret')
+    if (request.method !== 'POST' || !request.url?.startsWith(commandPath)) return turnAway('unknown_command')
+    const problem = intake.obstacle()
+    if (problem) return turnAway(problem)
+    const envelope = envelopeOf(request)
+    if (!envelope) return turnAway('request')
     readBody(request, bodyBytesMax, (result) => {
-      if (result === 'gone') return end('gone')
-      if (result === 'too_large') {
-        failed('too_large', 'the command is too large')
-        return discard(request)
-      }
-      bytes += result.length - held
-      held = result.length
-      const found = commandNamed(name)
-      if (!found) return failed('unknown_command', 'no such command')
-      const sent = sentWith(request)
-      const parsed = parseRequest(found.command.request, result)
-      if (!sent || !parsed) return failed('request', 'the command is not what its schema says')
-      const run = async () => {
-        const deadlineTs = startTs + sent.deadlineMs
-        if (sent.after && !(await reached(replication, sent.after, deadlineTs)))
-          return failed('behind', 'rows are missing here')
-        const value = await runner.run(found.name, parsed.output, {
-          key: sent.key,
-          isRetry: sent.attempt > 1,
-          deadlineTs,
-        })
-        const text = JSON.stringify(value)
-        end('ok')
-        answer(response, replication, text)
-      }
-      const onError = (error: unknown) => {
-        if (error instanceof NotRunError) return failed(error.failure, error.message)
-        const refusal = error instanceof MatrixError ? error : isDatabaseAway(error) ? unavailable() : undefined
-        if (refusal && stopping && refusal.errcode === 'M_UNAVAILABLE')
-          return failed('stopping', 'this main process ends')
-        if (refusal) {
-          end('refused')
-          return answer(response, replication, encodeRefusal(refusal), refusal)
-        }
-        log.error({ command: name, err: error }, 'a command failed unexpectedly')
-        failed('failed', 'the command failed')
-      }
-      inContext(request, name, () => run().catch(onError))
+      if (result === 'gone') return
+      if (result === 'too_large') return turnAway('too_large')
+      intake.carryOut(envelope, result.toString('utf8'), (answer) => answerHttp(response, answer))
     })
   }
 
-  /** Log lines and spans of the command belong to the request that asked for it. */
-  function inContext(request: IncomingMessage, name: string, run: () => Promise<unknown>): void {
-    const requestId = requestIdFrom(request.headers[commandHeaders.requestId])
-    let span: Span | undefined
-    if (tracer) {
-      span = tracer.startServerSpan(request.headers, true)
-      if (span) span.name = `command ${name}`
+  function onUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer) {
+    const turnAway = (reason: Failure) => {
+      const { status, body } = failure(reason)
+      socket.end(
+        `HTTP/1.1 ${status} ${reason}\r\n${commandHeaders.reason}: ${reason}\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      )
     }
-    if (requestId === undefined) {
-      void run().then(() => span?.end('ok'))
-      return
-    }
-    requestContext.run({ requestId, span }, () => void run().then(() => span?.end('ok')))
-  }
-
-  async function reached(
-    replication: Replication,
-    after: Partial<StreamPositions>,
-    deadlineTs: number,
-  ): Promise<boolean> {
-    if (hasReached(replication, after)) return true
-    const until = Math.min(deadlineTs, clock.now() + behindMsMax)
-    const late = Promise.withResolvers<boolean>()
-    const cancel = clock.after(Math.max(0, until - clock.now()), () => late.resolve(false))
-    const reaching = replication.reach?.(after)?.catch((err: unknown) => {
-      log.warn({ err }, 'what other mains wrote could not be looked up')
-      return false
-    })
-    const arrived = reaching ?? untilReached(replication, after, until)
-    return Promise.race([arrived, late.promise]).finally(cancel)
-  }
-
-  /** Where replication is in one process, and rows come by themselves. */
-  async function untilReached(
-    replication: Replication,
-    after: Partial<StreamPositions>,
-    untilTs: number,
-  ): Promise<boolean> {
-    while (!hasReached(replication, after)) {
-      if (clock.now() >= untilTs) return false
-      await new Promise<void>((resolve) => clock.after(5, resolve))
-    }
-    return true
+    socket.on('error', () => socket.destroy())
+    if (!isAuthorized(request.headers.authorization)) return turnAway('secret')
+    if (request.url !== sessionPath || request.headers.upgrade !== sessionProtocol) return turnAway('unknown_command')
+    if (stopping) return turnAway('stopping')
+    const session = openSession({ socket: socket as Socket, bodyBytesMax, carryOut: intake.carryOut })
+    sessions.add(session)
+    socket.on('close', () => sessions.delete(session))
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${sessionProtocol}\r\n\r\n`)
+    if (head.length > 0) session.take(head)
   }
 
   const server = createServer({ keepAliveTimeout: keepAliveTimeoutMs, requestTimeout: requestTimeoutMs }, onRequest)
+  server.on('upgrade', onUpgrade)
   // Commands may take long; their senders say how long they wait.
   server.timeout = 0
   server.on('clientError', (_error, socket) => socket.destroy())
@@ -274,7 +150,11 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
   async function stop(drainMs: number): Promise<void> {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
     const idle = setInterval(() => server.closeIdleConnections(), 20)
-    const cut = setTimeout(() => server.closeAllConnections(), drainMs)
+    const cut = setTimeout(() => {
+      server.closeAllConnections()
+      for (const session of sessions) session.cut()
+    }, drainMs)
+    for (const session of sessions) session.end()
     server.closeIdleConnections()
     await closed
     clearInterval(idle)
@@ -283,13 +163,12 @@ export async function bindCommandServer(options: CommandServerOptions): Promise<
 
   return {
     url,
-    open(deps) {
-      opened = deps
-    },
+    open: intake.open,
     get load() {
-      return { commands, bytes }
+      return intake.load
     },
     stop(drainMs) {
+      intake.stop()
       stopping ??= stop(drainMs)
       return stopping
     },
@@ -300,28 +179,24 @@ function digest(text: string): Buffer {
   return hash('sha256', text, 'buffer')
 }
 
-/** What goes along with the command; undefined where it is not what it should be. */
-function sentWith(request: IncomingMessage): Sent | undefined {
-  const { headers } = request
-  const key = headers[commandHeaders.key]
-  const attempt = v.safeParse(Attempt, headers[commandHeaders.attempt] ?? '1')
-  const deadline = v.safeParse(Deadline, headers[commandHeaders.deadline] ?? String(deadlineMsDefault))
-  const positions = headers[commandHeaders.after]
-  const after = typeof positions === 'string' ? decodePositions(positions) : undefined
-  if (typeof key !== 'string' || !Key.test(key) || !attempt.success || !deadline.success) return undefined
-  if (positions !== undefined && after === undefined) return undefined
-  return { key, attempt: attempt.output, deadlineMs: Math.min(deadline.output, deadlineMsMax), after }
-}
-
-/** undefined: no JSON, or not what the schema asks for. */
-function parseRequest(schema: v.GenericSchema, body: Buffer): { readonly output: unknown } | undefined {
-  try {
-    const parsed = v.safeParse(schema, parseText(body.toString('utf8')))
-    return parsed.success ? parsed : undefined
-  } catch (error) {
-    // Of a text that nests so deep that no sender made it.
-    if (error instanceof SyntaxError || error instanceof RangeError) return undefined
-    throw error
+/** What the headers say; undefined where they are not what they should be. */
+function envelopeOf({ url = '', headers }: IncomingMessage): Envelope | undefined {
+  const text = (name: string) => {
+    const value = headers[name]
+    return typeof value === 'string' ? value : undefined
+  }
+  const key = text(commandHeaders.key)
+  const attempt = v.safeParse(Attempt, text(commandHeaders.attempt) ?? '1')
+  const deadline = v.safeParse(Deadline, text(commandHeaders.deadline) ?? String(deadlineMsDefault))
+  if (key === undefined || !Key.test(key) || !attempt.success || !deadline.success) return undefined
+  return {
+    name: url.slice(commandPath.length),
+    key,
+    attempt: attempt.output,
+    deadlineMs: deadline.output,
+    after: text(commandHeaders.after),
+    requestId: text(commandHeaders.requestId),
+    traceparent: text(commandHeaders.traceparent),
   }
 }
 

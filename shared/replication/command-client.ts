@@ -10,16 +10,14 @@ import { parseText } from '../matrix/engine-json.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { requestContext } from '../request-context.ts'
 import type { StreamPositions } from '../streams/registry.ts'
-import { traceparentHeader } from '../tracing/tracer.ts'
 import {
-  commandHeaders,
-  commandPath,
+  type CommandAnswer,
   decodePositions,
   decodeRefusal,
   encodePositions,
   isWorthRepeating,
 } from './command-protocol.ts'
-import { createHttpExchanges, type Exchange, ExchangeError, type HttpAnswer } from './http-exchange.ts'
+import { createCommandSessions, type Sending, SessionError } from './command-sessions.ts'
 import type { Replication } from './replication.ts'
 import type { ShardDirectory, ShardOwner } from './shard-directory.ts'
 
@@ -61,12 +59,14 @@ const promptAttempts = 4
 /** A main that lost its lease is replaced within this time, or the database is away for all and callers should hear of it. */
 const awayMs = 6_000
 const warnEveryMs = 1_000
+/** Commands of this process that may wait at once, each in the memory of a request. */
+const pendingMax = 10_000
 
 interface InFlight {
   readonly shard: number | undefined
   readonly owner: ShardOwner
   readonly sinceTs: number
-  readonly exchange: Exchange
+  readonly sending: Sending
 }
 
 export interface CommandConnection {
@@ -87,11 +87,11 @@ export function createCommandClient(options: CommandClientOptions): MainClient {
 
 export function connectCommands(options: CommandClientOptions): CommandConnection {
   const { directory, clock, log, replication, timeoutMs = defaultTimeoutMs, observe, onPositions } = options
-  const exchanges = createHttpExchanges(clock)
-  const fixedHead = `Authorization: Bearer ${options.secret}\r\nContent-Type: application/json\r\n`
+  const sessions = createCommandSessions({ secret: options.secret, clock })
   const inFlight = new Set<InFlight>()
   const sleepers = new Set<() => void>()
   let watching: (() => void) | undefined
+  let pending = 0
   let warnedTs = 0
   let closed = false
 
@@ -110,7 +110,7 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
     for (const wake of [...sleepers]) wake()
     // Whoever waits for an owner of the past may wait in vain: it is dead, or frozen.
     clock.after(graceMs, () => {
-      for (const flight of inFlight) if (!isCurrent(flight)) flight.exchange.cut('the shard has another owner')
+      for (const flight of inFlight) if (!isCurrent(flight)) flight.sending.giveUp('the shard has another owner')
     })
   })
 
@@ -147,32 +147,40 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
     name: string,
     body: string,
     to: { readonly shard: number | undefined; readonly owner: ShardOwner },
-    sending: { readonly key: string; readonly attempt: number; readonly leftMs: number },
-  ): Promise<HttpAnswer> {
+    again: { readonly key: string; readonly attempt: number; readonly leftMs: number },
+  ): Promise<CommandAnswer> {
     const context = requestContext.getStore()
-    let head = `${fixedHead}${commandHeaders.key}: ${sending.key}\r\n${commandHeaders.attempt}: ${sending.attempt}\r\n${commandHeaders.deadline}: ${sending.leftMs}\r\n`
-    if (replication) head += `${commandHeaders.after}: ${encodePositions(replication.positions())}\r\n`
-    if (context) head += `${commandHeaders.requestId}: ${context.requestId}\r\n`
-    const traceparent = context?.span?.traceparent
-    if (traceparent !== undefined) head += `${traceparentHeader}: ${traceparent}\r\n`
-    const exchange = exchanges.post({
-      url: to.owner.url,
-      path: commandPath + name,
-      head,
-      body,
-      timeoutMs: sending.leftMs,
-    })
-    const flight = { ...to, sinceTs: clock.now(), exchange }
+    const envelope = {
+      name,
+      key: again.key,
+      attempt: again.attempt,
+      deadlineMs: again.leftMs,
+      after: replication && encodePositions(replication.positions()),
+      requestId: context?.requestId,
+      traceparent: context?.span?.traceparent,
+    }
+    const sending = sessions.send(to.owner.url, envelope, body)
+    const flight = { ...to, sinceTs: clock.now(), sending }
     inFlight.add(flight)
     watch()
     try {
-      return await exchange.answer
+      return await sending.answer
     } finally {
       inFlight.delete(flight)
     }
   }
 
   async function send(command: AnyCommand, request: unknown): Promise<unknown> {
+    if (pending >= pendingMax) throw unavailable('The server has too much to do at the moment', 1_000)
+    pending++
+    try {
+      return await sendUntil(command, request)
+    } finally {
+      pending--
+    }
+  }
+
+  async function sendUntil(command: AnyCommand, request: unknown): Promise<unknown> {
     const { name } = command
     const startTs = clock.now()
     let deadlineTs = startTs + (command.deadlineMs ?? timeoutMs)
@@ -188,9 +196,7 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
       const leftMs = deadlineTs - clock.now()
       if (leftMs <= 0 || closed) {
         ended('gave_up')
-        throw new MatrixError('M_UNAVAILABLE', 'The server cannot store anything at the moment', {
-          extra: { retry_after_ms: retryAfterMs },
-        })
+        throw unavailable('The server cannot store anything at the moment', retryAfterMs)
       }
       const owner = shard === undefined ? directory.anyMain() : directory.ownerOf(shard)
       let lookAgain = true
@@ -198,9 +204,9 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
         attempt++
         try {
           const answer = await ask(name, body, { shard, owner }, { key, attempt, leftMs })
-          const reason = answer.header(commandHeaders.reason)
+          const { reason } = answer
           if (reason === undefined || !isWorthRepeating(reason)) {
-            const result = resultOf(command, answer, reason)
+            const result = resultOf(command, answer)
             ended(result instanceof MatrixError ? 'refused' : result instanceof CommandFaultError ? 'failed' : 'ok')
             if (result instanceof Error) throw result
             return result
@@ -209,7 +215,7 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
           // Who is only busy is still the right one.
           lookAgain = reason !== 'overloaded' && reason !== 'behind'
         } catch (error) {
-          if (!(error instanceof ExchangeError)) throw error
+          if (!(error instanceof SessionError)) throw error
           warn({ command: name, main: owner.id, attempt, err: error })
         }
       }
@@ -223,18 +229,17 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
     }
   }
 
-  function resultOf(command: AnyCommand, answer: HttpAnswer, reason: string | undefined): unknown {
+  function resultOf(command: AnyCommand, { status, reason, positions, body }: CommandAnswer): unknown {
     const fault = (why: string, cause?: unknown) =>
       new CommandFaultError(`command ${command.name}: ${why}`, cause === undefined ? undefined : { cause })
-    const positions = answer.header(commandHeaders.positions)
     if (positions !== undefined && onPositions) {
       const reached = decodePositions(positions)
       if (reached) onPositions(reached)
     }
-    if (reason !== undefined && reason !== 'refused') return fault(`main failed (${reason}, status ${answer.status})`)
-    if (reason === undefined && answer.status !== 200) return fault(`status ${answer.status}, and no reason given`)
+    if (reason !== undefined && reason !== 'refused') return fault(`main failed (${reason}, status ${status})`)
+    if (reason === undefined && status !== 200) return fault(`status ${status}, and no reason given`)
     try {
-      const value = parseText(answer.body)
+      const value = parseText(body)
       return reason === 'refused' ? decodeRefusal(value) : v.parse(command.response, value)
     } catch (error) {
       return fault('the answer is not what was expected', error)
@@ -248,17 +253,21 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
   return {
     main: Object.fromEntries(entries) as MainClient,
     get connections() {
-      return exchanges.connections
+      return sessions.connections
     },
     get inFlight() {
-      return inFlight.size
+      return pending
     },
     close() {
       closed = true
       for (const wake of [...sleepers]) wake()
       unsubscribe()
       watching?.()
-      exchanges.close()
+      sessions.close()
     },
   }
+}
+
+function unavailable(message: string, retry_after_ms: number): MatrixError {
+  return new MatrixError('M_UNAVAILABLE', message, { extra: { retry_after_ms } })
 }

@@ -196,7 +196,7 @@ describe('a command and its answer', () => {
     expect(seen).toBe('r-1')
   })
 
-  test('connections are kept and used again, and many at once do not wait for each other', async () => {
+  test('one connection carries all, and those at once do not wait for each other', async () => {
     const connection = client((await serve()).url)
     for (let i = 0; i < 20; i++) await connection.main.sendEvent(message)
     expect(connection.connections).toBe(1)
@@ -209,7 +209,7 @@ describe('a command and its answer', () => {
     await Promise.all(Array.from({ length: 30 }, () => connection.main.sendEvent(message)))
     release.resolve()
     await slow
-    expect(connection.connections).toBeGreaterThan(1)
+    expect(connection.connections).toBe(1)
     expect(connection.inFlight).toBe(0)
   })
 })
@@ -319,13 +319,30 @@ describe('what is not a command', () => {
     socket.write(
       `POST /commands/sendEvent HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${secret}\r\nContent-Length: 500\r\n\r\n{"a"`,
     )
-    await expect.poll(() => server.load).toEqual({ commands: 1, bytes: 500 })
+    await new Promise((resolve) => setTimeout(resolve, 20))
     socket.destroy()
-    await expect.poll(() => server.load).toEqual({ commands: 0, bytes: 0 })
+    expect(await raw(server)).toMatchObject({ status: 200 })
+    expect(server.load).toEqual({ commands: 0, bytes: 0 })
   })
 })
 
 describe('what answers that is no main', () => {
+  /** A process that opens sessions and answers each command with what the test says. */
+  async function impostor(answer: (id: string) => string): Promise<string> {
+    const other = createServer((_request, response) => response.end('{}'))
+    other.on('upgrade', (_request, socket) => {
+      socket.on('error', () => socket.destroy())
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ganglion-commands\r\n\r\n')
+      socket.on('data', (chunk: Buffer) => {
+        for (const [, id = ''] of chunk.toString().matchAll(/^(\d+) \w+ /gm)) socket.write(answer(id))
+      })
+      undo.push(() => socket.destroy())
+    })
+    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+    undo.push(() => new Promise((resolve) => other.close(resolve)))
+    return `http://127.0.0.1:${(other.address() as AddressInfo).port}`
+  }
+
   test.each([
     { what: 'text', body: 'hello' },
     { what: 'another shape', body: '{"event_id":1}' },
@@ -333,44 +350,130 @@ describe('what answers that is no main', () => {
     { what: 'an error without a reason', body: '{}', status: 502 },
     { what: 'a refusal that is none', body: '{"errcode":1}', status: 400, reason: 'refused' },
     { what: 'an unknown reason', body: '{}', status: 500, reason: 'whatever' },
-  ])('$what is a fault', async ({ body, status = 200, reason }) => {
-    const other = createServer((_request, response) => {
-      response.writeHead(status, reason === undefined ? {} : { 'x-ganglion-reason': reason }).end(body)
-    })
-    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
-    undo.push(() => new Promise((resolve) => other.close(resolve)))
-    const { main } = client(`http://127.0.0.1:${(other.address() as AddressInfo).port}`)
-    await expect(main.sendEvent(message)).rejects.toBeInstanceOf(CommandFaultError)
+  ])('$what is a fault', async ({ body, status = 200, reason = '-' }) => {
+    const url = await impostor((id) => `${id} ${status} ${reason} -\n${body}\n`)
+    await expect(client(url).main.sendEvent(message)).rejects.toBeInstanceOf(CommandFaultError)
   })
 
-  test('an answer in chunks is put together', async () => {
-    const text = JSON.stringify({ event_id: '$ü🐈' })
-    const other = createServer((_request, response) => {
-      const bytes = Buffer.from(text)
-      response.write(bytes.subarray(0, 16))
-      setImmediate(() => response.end(bytes.subarray(16)))
+  test('an answer in pieces, cut through characters, is put together', async () => {
+    const text = JSON.stringify({ filter_id: 'ü🐈'.repeat(50_000) })
+    const url = await impostor((id) => `${id} 200 - events:1\n${text}\n`)
+    expect(await client(url).main.createFilter({ user_id: alice, filter: '{}' })).toEqual(JSON.parse(text))
+  })
+
+  test('an answer to nobody is passed over', async () => {
+    const url = await impostor((id) => `77 200 - -\n{}\nping\n\n${id} 200 - -\n{"event_id":"$x"}\n`)
+    expect(await client(url).main.sendEvent(message)).toEqual({ event_id: '$x' })
+  })
+
+  test.each(['garbage\n\n', '1 2\n{}\n', 'x'.repeat(17_000_000)])(
+    'garbage in a session (%#): tried again until the time is over, then 503',
+    async (garbage) => {
+      const url = await impostor(() => garbage)
+      const { main, sent } = client(url, { timeoutMs: 300 })
+      await expect(main.sendEvent(message)).rejects.toMatchObject({ errcode: 'M_UNAVAILABLE', status: 503 })
+      expect(sent[0]?.attempts).toBeGreaterThan(0)
+    },
+  )
+
+  test.each(['no HTTP at all\r\n\r\n', 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}', 'x'.repeat(100_000)])(
+    'no session to be had (%#): tried again until the time is over, then 503',
+    async (garbage) => {
+      const other = createTcpServer((socket) => {
+        socket.on('error', () => socket.destroy())
+        socket.once('data', () => socket.end(garbage))
+      })
+      await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
+      undo.push(() => new Promise((resolve) => other.close(resolve)))
+      const { main, sent } = client(`http://127.0.0.1:${(other.address() as AddressInfo).port}`, { timeoutMs: 200 })
+      await expect(main.sendEvent(message)).rejects.toMatchObject({ errcode: 'M_UNAVAILABLE', status: 503 })
+      expect(sent[0]?.attempts).toBeGreaterThan(1)
+    },
+  )
+})
+
+describe('a session', () => {
+  const upgrade = (authorization: string) =>
+    `GET /commands HTTP/1.1\r\nHost: x\r\nAuthorization: ${authorization}\r\nConnection: Upgrade\r\nUpgrade: ganglion-commands\r\n\r\n`
+
+  /** What a connection gets for these bytes, until it is closed or `until` is there. */
+  function talk(server: CommandServer, text: string, until?: string): Promise<string> {
+    return new Promise((resolve) => {
+      const socket = connect(Number(new URL(server.url).port), '127.0.0.1')
+      let got = ''
+      const end = () => {
+        socket.destroy()
+        resolve(got)
+      }
+      socket.on('data', (chunk: Buffer) => {
+        got += chunk.toString()
+        if (until !== undefined && got.includes(until)) end()
+      })
+      socket.on('error', end)
+      socket.on('close', end)
+      socket.write(text)
     })
-    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
-    undo.push(() => new Promise((resolve) => other.close(resolve)))
-    const { main } = client(`http://127.0.0.1:${(other.address() as AddressInfo).port}`)
-    expect(await main.sendEvent(message)).toEqual(JSON.parse(text))
+  }
+  const line = (id: number, name = 'sendEvent') => `${id} ${name} a-key-of-mine-${id} 1 5000 - - -`
+
+  test('is opened by the secret alone', async () => {
+    const server = await serve()
+    for (const wrong of ['', 'Bearer', `Bearer ${secret}x`, secret]) {
+      expect(await talk(server, upgrade(wrong))).toMatch(/^HTTP\/1\.1 401 .*x-ganglion-reason: secret/s)
+    }
+    expect(await talk(server, upgrade(`Bearer ${secret}`).replace('/commands', '/other'))).toMatch(/^HTTP\/1\.1 404/)
+    const both = `${upgrade(`Bearer ${secret}`)}${line(1)}\n${JSON.stringify(message)}\n`
+    expect(await talk(server, both, 'event_id')).toMatch(/^HTTP\/1\.1 101 .*\n1 200 - events:0,.*\n\{"event_id":/s)
   })
 
   test.each([
-    'no HTTP at all\r\n\r\n',
-    'HTTP/1.1 200 OK\r\n\r\n{}',
-    'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n',
-    'x'.repeat(100_000),
-  ])('garbage (%#): tried again until the time is over, then 503', async (garbage) => {
-    const other = createTcpServer((socket) => {
+    { what: 'a body that is none', lines: `${line(1)}\n{\n`, answer: '1 400 request -' },
+    { what: 'an unknown command', lines: `${line(1, 'nothing')}\n{}\n`, answer: '1 404 unknown_command -' },
+    { what: 'an enormous body', lines: `${line(1)}\n${'x'.repeat(3_000_000)}\n`, answer: '1 413 too_large -' },
+    {
+      what: 'the one after an enormous body',
+      lines: `${line(1)}\n${'x'.repeat(3_000_000)}\n${line(2)}\n{}\n`,
+      answer: '2 400 request -',
+    },
+    { what: 'a ping', lines: 'ping\n\n', answer: 'ping' },
+  ])('$what is answered, and the session goes on', async ({ lines, answer }) => {
+    const server = await serve()
+    const good = `${line(9)}\n${JSON.stringify(message)}\n`
+    const got = await talk(server, upgrade(`Bearer ${secret}`) + lines + good, '\n9 200')
+    expect(got).toContain(`\n${answer}`)
+    expect(server.load).toEqual({ commands: 0, bytes: 0 })
+  })
+
+  test.each(['garbage\n{}\n', '\n\n', `${'x'.repeat(3_000_000)}`, '1 sendEvent short 1 1 - - -\n{}\n', '\0\xff\n\n'])(
+    'what is no command at all ends it (%#)',
+    async (garbage) => {
+      const server = await serve()
+      expect(await talk(server, upgrade(`Bearer ${secret}`) + garbage)).toMatch(/^HTTP\/1\.1 101 [^{]*$/)
+      expect(await raw(server)).toMatchObject({ status: 200 })
+    },
+  )
+
+  test('one whose other end is silent is given up, and its commands are sent on another', async () => {
+    const silent = createServer()
+    let opened = 0
+    silent.on('upgrade', (_request, socket) => {
+      opened++
       socket.on('error', () => socket.destroy())
-      socket.once('data', () => socket.end(garbage))
+      socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ganglion-commands\r\n\r\n')
+      if (opened > 1) {
+        socket.on('data', (chunk: Buffer) => {
+          for (const [, id] of chunk.toString().matchAll(/^(\d+) sendEvent/gm)) {
+            socket.write(`${id} 200 - -\n{"event_id":"$x"}\n`)
+          }
+        })
+      }
+      undo.push(() => socket.destroy())
     })
-    await new Promise<void>((resolve) => other.listen(0, '127.0.0.1', resolve))
-    undo.push(() => new Promise((resolve) => other.close(resolve)))
-    const { main, sent } = client(`http://127.0.0.1:${(other.address() as AddressInfo).port}`, { timeoutMs: 200 })
-    await expect(main.sendEvent(message)).rejects.toMatchObject({ errcode: 'M_UNAVAILABLE', status: 503 })
-    expect(sent[0]?.attempts).toBeGreaterThan(1)
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve))
+    undo.push(() => new Promise((resolve) => silent.close(resolve)))
+    const { main } = client(`http://127.0.0.1:${(silent.address() as AddressInfo).port}`, { timeoutMs: 15_000 })
+    expect(await main.sendEvent(message)).toEqual({ event_id: '$x' })
+    expect(opened).toBe(2)
   })
 })
 
