@@ -1,4 +1,4 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { fakeClock, systemClock } from '../../../shared/clock.ts'
 import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { createInProcessReplication } from '../../../shared/replication/in-process.ts'
@@ -288,5 +288,65 @@ describe('a commit', () => {
     expect(first.fatal.length).toBe(1)
     await second.committer.commit({ events: [message(14)] })
     expect(second.seen.length).toBe(2)
+  })
+})
+
+describe('several writers', () => {
+  test('their positions have no gaps, and each publishes what is its own', async () => {
+    const published: { prev: number; position: number }[] = []
+    const writers = ['one', 'two', 'three'].map((writer) => {
+      const committer = createCommitter({
+        sql: database.sql,
+        publisher: {
+          publish: (_stream, { prev, position }) => published.push({ prev, position }),
+          publishEphemeral: () => 0 as never,
+        },
+        clock: systemClock,
+        writer,
+      })
+      started.push(committer)
+      return committer
+    })
+    const [before] = await database.sql<{ position: number }[]>`select position from streams where name = 'events'`
+    await Promise.all(
+      Array.from({ length: 300 }, (_, i) => writers[i % 3]?.commit({ events: [message(70 + (i % 3))] })),
+    )
+    let at = before?.position ?? 0
+    for (const { prev, position } of published.sort((x, y) => x.prev - y.prev)) {
+      expect(prev).toBe(at)
+      at = position
+    }
+    expect(at).toBe((before?.position ?? 0) + 300)
+  })
+
+  test('callers wait until readers can find what they wrote; the next batch does not', async () => {
+    const held: PromiseWithResolvers<void>[] = []
+    let publications = 0
+    const committer = createCommitter({
+      sql: database.sql,
+      publisher: {
+        publish: () => publications++,
+        publishEphemeral: () => 0 as never,
+        acknowledged() {
+          const hold = Promise.withResolvers<void>()
+          held.push(hold)
+          return hold.promise
+        },
+      },
+      clock: systemClock,
+      writer: 'held',
+    })
+    started.push(committer)
+    const answered: number[] = []
+    const first = committer.commit({ events: [message(80)] }).then(() => answered.push(1))
+    await vi.waitFor(() => expect(publications).toBe(1))
+    const second = committer.commit({ events: [message(80)] }).then(() => answered.push(2))
+    await vi.waitFor(() => expect(publications).toBe(2))
+    expect(answered).toEqual([])
+    held[0]?.resolve()
+    await first
+    expect(answered).toEqual([1])
+    held[1]?.resolve()
+    await second
   })
 })

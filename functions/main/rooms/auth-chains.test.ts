@@ -69,3 +69,27 @@ test('a forgotten event leaves its place to the next', async () => {
   expect((await next(900_003)).chains[0]).toMatchObject({ sequence: 2 })
   await committer.close()
 })
+
+test('chains that another process has added to are read anew, those of other rooms are kept', async () => {
+  const { sql } = database
+  const nids = createNids(sql)
+  const here = createAuthChains({ sql, nids })
+  const there = createAuthChains({ sql, nids })
+  const committer = createCommitter({ sql, publisher: createInProcessReplication({}, systemClock), clock: systemClock })
+  const [root, side, first, second] = (await nids.take(4)) as [number, number, number, number]
+  await committer.commit({
+    auth_chains: await here.assign(room, [
+      { event_nid: root, auth_event_nids: [] },
+      { event_nid: side, auth_event_nids: [root] },
+      { event_nid: first, auth_event_nids: [root], replaces_nid: root },
+    ]),
+  })
+  await committer.commit({
+    auth_chains: await there.assign(room, [{ event_nid: second, auth_event_nids: [first, side], replaces_nid: first }]),
+  })
+  here.forgetChains((room_id) => room_id !== room)
+  expect([...(await here.difference(room, [[second], [root]]))]).not.toContain(side)
+  here.forgetChains((room_id) => room_id === room)
+  expect([...(await here.difference(room, [[second], [root]]))].sort()).toEqual([side, first, second].sort())
+  await committer.close()
+})
