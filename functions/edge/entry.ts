@@ -10,8 +10,8 @@ import { type Running, runProcess } from '../../shared/role/run-process.ts'
 import { followHandlers, rolesToDiscover } from './discovery.ts'
 import { createEdge } from './edge.ts'
 
-/** Proxies in front ask once a second or so who is ready. */
-const lastAnswersMs = 2_500
+/** Proxies in front ask once a second or so who is ready, and believe the second answer or the third. */
+const lastAnswersMs = 5_000
 
 async function start(config: Config, log: Logger): Promise<Running> {
   const unknown = rolesToDiscover(config)
