@@ -133,6 +133,8 @@ export const accountCommands = {
     response: noReply,
     shard: (request) => request.user_id,
     repetition: 'harmless',
+    // The user leaves all rooms before the answer.
+    deadlineMs: 60_000,
   }),
   /** `value` is JSON text; absent: the field is taken away. Display name and avatar go into the rooms of the user too. */
   setProfileField: defineCommand({
@@ -141,6 +143,8 @@ export const accountCommands = {
     response: noReply,
     shard: (request) => request.user_id,
     repetition: 'harmless',
+    // It goes into every room of the user before the answer.
+    deadlineMs: 60_000,
   }),
   /** One step of user-interactive authentication: `passed` when one of the flows is complete. */
   authenticateInteractively: defineCommand({

@@ -94,6 +94,7 @@ export const roomCommands = {
     response: v.object({ replacement_room: RoomId }),
     shard: (request) => request.room_id,
     repetition: 'recorded',
+    deadlineMs: 60_000,
   }),
   createAlias: defineCommand({
     name: 'createAlias',
