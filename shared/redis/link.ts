@@ -68,6 +68,7 @@ export function openLink(options: Omit<SessionOptions, 'onUp' | 'onDown'>): Link
     } catch (error) {
       const reply = errorReply(error)
       if (reply !== undefined) throw new RedisReplyError(reply)
+      if (!client.isReady) session.drop(client, reasonOf(error))
       throw new RedisAwayError(reasonOf(error), true)
     } finally {
       if (mine === life) {

@@ -69,6 +69,10 @@ export class NodeClient {
     await this.#socket.connect()
   }
 
+  get isReady(): boolean {
+    return this.#socket.isReady
+  }
+
   /** Its plain reply. Rejects with the library's ErrorReply for an error reply, with another error when the connection is lost. */
   send(command: readonly string[]): Promise<unknown> {
     if (!this.#socket.isReady) return Promise.reject(new Error('Socket is not ready'))

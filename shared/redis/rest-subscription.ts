@@ -3,6 +3,7 @@
 import type { SubscriptionHandlers } from './commander.ts'
 import { RedisAwayError } from './errors.ts'
 import { heartbeat, isHeartbeat } from './heartbeat.ts'
+import { deliver } from './listener.ts'
 
 /** Silence after which somebody sends a heartbeat: one for all that listen to the channel. */
 const quietMs = 2_000
@@ -42,7 +43,8 @@ export async function openEventStream({
         'cache-control': 'no-cache',
       },
       body: '[]',
-      redirect: 'error',
+      // Followed, a redirection would carry the token elsewhere. (Workers know no `error` here.)
+      redirect: 'manual',
       signal: signal ? AbortSignal.any([signal, opening.signal]) : opening.signal,
     })
   } catch {
@@ -120,12 +122,12 @@ export function openRestSubscription({
       if (ending.signal.aborted) return
       if (line.startsWith(message)) {
         const text = line.slice(message.length)
-        if (!isHeartbeat(text)) on.message(text)
+        if (!isHeartbeat(text)) deliver(() => on.message(text))
       } else if (line.startsWith(taken) && !isUp) {
         isUp = true
         if (warned) log.warn({ connection: 'rest subscription' }, 'Redis answers again')
         warned = false
-        on.up()
+        deliver(() => on.up())
       }
     }
     try {
@@ -152,7 +154,7 @@ export function openRestSubscription({
       if (isUp) {
         isUp = false
         retryMs = firstRetryMs
-        on.down()
+        deliver(() => on.down())
       }
       await new Promise((resolve) => setTimeout(resolve, retryMs * (0.5 + Math.random() / 2)))
       retryMs = Math.min(retryMs * 2, longestRetryMs)

@@ -1,5 +1,6 @@
 /** Redis over Upstash's REST API, by the SDK's own transport. It runs in Workers too: nothing of Node is needed here. */
 import { Redis } from '@upstash/redis'
+import type { RedisCommand } from './commander.ts'
 import type { RedisConnection } from './connection.ts'
 import { RedisAwayError, RedisReplyError, RedisUrlError, withoutArguments } from './errors.ts'
 import { redisCommand, redisCommands, type SdkRequest, type SdkRequester, sdkClient } from './requester.ts'
@@ -78,7 +79,24 @@ export function restRedis({ url, token, log }: RestOptions): RedisConnection {
     log.warn({ connection: 'rest' }, 'Redis answers again')
   }
 
-  const batch = batching(ask)
+  async function several(
+    commands: readonly RedisCommand[],
+    path: string[],
+    headers?: Record<string, string>,
+  ): Promise<Single[]> {
+    const answers = await ask({ path, body: commands, ...(headers ? { headers } : {}) })
+    if (!Array.isArray(answers) || answers.length !== commands.length) {
+      throw new RedisAwayError('its answer has another length than the question', true)
+    }
+    return (answers as Single[]).map(({ result, error }) =>
+      error === undefined || error === null ? { result } : { error: withoutArguments(error) },
+    )
+  }
+
+  const batch = batching(
+    (command) => ask({ body: command }) as Promise<Single>,
+    (commands) => several(commands, ['pipeline']),
+  )
 
   async function answer({ path, body, headers, onMessage, signal }: SdkRequest): Promise<unknown> {
     switch (path?.[0]) {
@@ -86,7 +104,7 @@ export function restRedis({ url, token, log }: RestOptions): RedisConnection {
         return batch(redisCommand(body))
       case 'pipeline':
       case 'multi-exec':
-        return ask({ path, body: redisCommands(body), ...(headers ? { headers } : {}) })
+        return several(redisCommands(body), path, headers)
       case 'subscribe':
       case 'psubscribe':
         await openEventStream({ url, token: token ?? '', path, signal, onLine: (line) => onMessage?.(line) })
@@ -121,41 +139,33 @@ export function restRedis({ url, token, log }: RestOptions): RedisConnection {
 type Single = { result?: unknown; error?: string }
 
 /** One request for all commands of one turn, in their order. An error reply is an answer like any other. */
-function batching(ask: (request: SdkRequest) => Promise<unknown>): (command: readonly string[]) => Promise<Single> {
-  let queue: {
-    readonly command: readonly string[]
+function batching(
+  askOne: (command: RedisCommand) => Promise<Single>,
+  askSeveral: (commands: readonly RedisCommand[]) => Promise<Single[]>,
+): (command: RedisCommand) => Promise<Single> {
+  interface Item {
+    readonly command: RedisCommand
     resolve(answer: Single): void
     reject(error: unknown): void
-  }[] = []
+  }
+  let queue: Item[] = []
 
-  async function send(items: typeof queue): Promise<void> {
+  async function send(items: readonly Item[]): Promise<void> {
+    const [first, another] = items
+    if (!first) return
     try {
-      const [first, another] = items
-      if (!first) return
-      if (!another) {
-        try {
-          first.resolve((await ask({ body: first.command })) as Single)
-        } catch (error) {
-          if (!(error instanceof RedisReplyError)) throw error
-          first.resolve({ error: error.message })
-        }
-        return
-      }
-      const answers = (await ask({ path: ['pipeline'], body: items.map(({ command }) => command) })) as Single[]
-      if (!Array.isArray(answers) || answers.length !== items.length) {
-        throw new RedisAwayError('its answer has another length than the question', true)
-      }
+      const answers = another ? await askSeveral(items.map(({ command }) => command)) : [await askOne(first.command)]
       items.forEach((item, i) => {
-        const { result, error } = answers[i] ?? {}
-        item.resolve(error === undefined || error === null ? { result } : { error: withoutArguments(error) })
+        item.resolve(answers[i] ?? {})
       })
     } catch (error) {
-      for (const item of items) item.reject(error)
+      if (!another && error instanceof RedisReplyError) first.resolve({ error: error.message })
+      else for (const item of items) item.reject(error)
     }
   }
 
   function flush(): void {
-    let items: typeof queue = []
+    let items: Item[] = []
     let characters = 0
     for (const item of queue) {
       const length = item.command.reduce((sum, part) => sum + part.length, 0)

@@ -57,9 +57,9 @@ export function openSession(options: SessionOptions): Session {
     } finally {
       clearTimeout(timer)
     }
-    if (closed) {
+    if (closed || !made.isReady) {
       made.destroy()
-      throw new RedisAwayError('the connection is closed', false)
+      throw new RedisAwayError(closed ? 'the connection is closed' : 'the connection broke off', false)
     }
     return made
   }

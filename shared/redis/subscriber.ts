@@ -1,6 +1,7 @@
 /** All subscriptions of this process over one connection, which is tried each second and made anew when it is dead. */
 import type { PubSub } from './commander.ts'
 import { reasonOf } from './errors.ts'
+import { deliver } from './listener.ts'
 import type { MessageListener, NodeClient } from './node-client.ts'
 import { openSession, type SessionOptions } from './session.ts'
 
@@ -54,14 +55,14 @@ export function openSubscriber(options: Omit<SessionOptions, 'onUp' | 'onDown'>)
       for (const entry of entries) {
         if (!entry.isUp) continue
         entry.isUp = false
-        entry.on.down()
+        deliver(() => entry.on.down())
       }
     },
   })
 
   async function take(client: NodeClient, entry: Entry): Promise<void> {
     const listener: MessageListener = (message, channel) => {
-      if (!entry.ended) entry.on.message(message, channel)
+      if (!entry.ended) deliver(() => entry.on.message(message, channel))
     }
     try {
       await client.subscribe(entry.name, listener, entry.pattern)
@@ -73,7 +74,7 @@ export function openSubscriber(options: Omit<SessionOptions, 'onUp' | 'onDown'>)
     else if (current === client) {
       entry.isUp = true
       listeners.set(entry, listener)
-      entry.on.up()
+      deliver(() => entry.on.up())
     }
   }
 
