@@ -35,6 +35,8 @@ const leaseAnswerMs = 2_000
 /** What is under way when the process is told to end. Together under the ten seconds that supervisors usually leave before
  *  they kill: what is left over then is taken over from its lease. */
 const releaseMs = 5_000
+/** Where Redis is away, shards are taken all the same. */
+const firstBeatMs = 1_000
 const drainMs = 1_500
 
 /** Throws ConfigError where settings are missing, and an Error with a sentence for the operator when it cannot start; then
@@ -138,6 +140,8 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
       helpful: { redis: redisAnswers(redis) },
     })
     listeners.open((request, env) => app.fetch(request, env))
+    // Until its first beat in Redis, nothing that it writes can be acknowledged.
+    await Promise.race([replication.acknowledged(), sleep(firstBeatMs, undefined, { ref: false })])
     leases.start()
     undo.push(liveNumber('ganglion_shards_owned', 'Shards that this main writes', () => leases.owned.length))
     undo.push(observed.report({ redis, keys }, commands.url))

@@ -181,13 +181,13 @@ describe.runIf(redisInstalled)('mains as processes', { timeout: 60_000 }, () => 
     await shared(2)
   })
 
-  test('a third joins and gets its share, and each is replaced in turn: no command fails', async () => {
+  test('a third joins and gets its share, two are replaced in turn: no command fails', async () => {
     const load = startLoad('roll')
     await load.next()
     const third = await roles.add('main')
     await shared(3)
     await load.next()
-    for (const one of processes()) {
+    for (const one of processes().slice(0, 2)) {
       const at = performance.now()
       expect(await one.stop()).toBe(0)
       expect(performance.now() - at).toBeLessThan(8_000)
