@@ -6,23 +6,41 @@ import type { Role } from '../http/route.ts'
 import type { Logger } from '../logging.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import type { Keyspace } from '../redis/keys.ts'
+import { defineScript } from '../redis/script.ts'
+import { serverTime } from './server-time.ts'
 
 const announceEveryMs = 1_000
 /** Several announcements may be late on a busy machine before a handler counts as gone. */
 const goneAfterMs = 5_000
 const knownForMs = 1_000
 
-/** Times are those of Redis's server: the clocks of handlers need not agree. */
-const announceScript = `
+/** Keeps one URL on the list, and those off it that have been silent too long. Times are those of Redis's server: the
+ *  clocks of handlers need not agree. Arguments: the URL, the silence in ms. */
+const announce = defineScript({
+  name: 'announce-handler',
+  lua: `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
-return now`
-const listScript = `
+return now`,
+  memory(call, [key = ''], [url = '', silence]) {
+    const now = serverTime(call('TIME'))
+    call('ZADD', key, now, url)
+    call('ZREMRANGEBYSCORE', key, '-inf', now - Number(silence))
+    return now
+  },
+})
+/** Those that have been heard of within so many ms. */
+const listHandlers = defineScript({
+  name: 'list-handlers',
+  lua: `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-return redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[1], '+inf')`
+return redis.call('ZRANGEBYSCORE', KEYS[1], now - ARGV[1], '+inf')`,
+  memory: (call, [key = ''], [silence]) =>
+    call('ZRANGEBYSCORE', key, serverTime(call('TIME')) - Number(silence), '+inf'),
+})
 
 const Urls = v.array(v.pipe(v.string(), v.url()))
 
@@ -47,9 +65,9 @@ export function announceHandler(options: {
   let cancel = () => {}
   let beat: Promise<void> = Promise.resolve()
 
-  async function announce(): Promise<void> {
+  async function sayOnce(): Promise<void> {
     try {
-      await redis.client.eval(announceScript, [key], [url, String(goneAfterMs)])
+      await announce.run(redis.client, [key], [url, goneAfterMs])
       failing = false
     } catch (err) {
       if (!failing) log.warn({ err }, 'Redis does not take the announcement of this handler; it is tried again')
@@ -57,7 +75,7 @@ export function announceHandler(options: {
     }
   }
   function next(): void {
-    beat = announce()
+    beat = sayOnce()
     void beat.then(() => {
       if (!ended) cancel = clock.after(announceEveryMs, next)
     })
@@ -91,8 +109,7 @@ export function handlerDirectory(options: {
   async function read(role: Role): Promise<void> {
     const entry = entryOf(role)
     try {
-      const reply: unknown = await redis.client.eval(listScript, [keys.key('handlers', role)], [String(goneAfterMs)])
-      const urls = v.parse(Urls, reply)
+      const urls = v.parse(Urls, await listHandlers.run(redis.client, [keys.key('handlers', role)], [goneAfterMs]))
       // An emptied Redis is full again after a second.
       if (urls.length > 0 || clock.now() - entry.readAt > goneAfterMs) {
         entry.urls = urls

@@ -7,10 +7,14 @@ import type { RateLimit } from '../http/route.ts'
 import type { Logger } from '../logging.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import type { Keyspace } from '../redis/keys.ts'
+import { defineScript } from '../redis/script.ts'
+import { serverTime } from './server-time.ts'
 
 /** Takes one token. Arguments: tokens a millisecond, size of the bucket, what to say where it never refills. Gives 0, or the
  *  milliseconds until there is one. A full bucket needs no key, so keys are gone by themselves. */
-const takeScript = `
+const takeToken = defineScript({
+  name: 'take-token',
+  lua: `
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local rate, burst, never = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -24,8 +28,21 @@ redis.call('HSET', KEYS[1], 'tokens', tokens - 1, 'at', now)
 local full = never
 if rate > 0 then full = math.ceil((burst - tokens + 1) / rate) end
 redis.call('PEXPIRE', KEYS[1], math.max(full, 1))
-return 0`
+return 0`,
+  memory(call, [key = ''], args) {
+    const now = serverTime(call('TIME'))
+    const [rate = 0, burst = 0, never = 0] = args.map(Number)
+    const [left, at] = v.parse(Bucket, call('HMGET', key, 'tokens', 'at'))
+    const tokens = Math.min(burst, Number(left ?? burst) + Math.max(0, now - Number(at ?? now)) * rate)
+    if (tokens < 1) return rate > 0 ? Math.ceil((1 - tokens) / rate) : never
+    call('HSET', key, 'tokens', tokens - 1, 'at', now)
+    call('PEXPIRE', key, Math.max(rate > 0 ? Math.ceil((burst - tokens + 1) / rate) : never, 1))
+    return 0
+  },
+})
 
+const Field = v.nullable(v.string())
+const Bucket = v.tuple([Field, Field])
 const Wait = v.pipe(v.number(), v.integer(), v.minValue(0))
 
 /** While Redis is away each handler limits by itself: looser by the number of handlers, never without limits. */
@@ -44,12 +61,8 @@ export function createSharedLimiter(options: {
     const { per_second, burst } = limits[limit]
     let wait: number
     try {
-      const reply: unknown = await redis.client.eval(
-        takeScript,
-        [keys.key('limit', limit, key)],
-        [String(per_second / 1000), String(burst), String(neverRefilledMs)],
-      )
-      wait = v.parse(Wait, reply)
+      const bucket = keys.key('limit', limit, key)
+      wait = v.parse(Wait, await takeToken.run(redis.client, [bucket], [per_second / 1000, burst, neverRefilledMs]))
       failing = false
     } catch (err) {
       if (!failing) log.warn({ err }, 'rate limits are not shared with other handlers while Redis is away')
