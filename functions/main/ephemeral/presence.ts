@@ -92,7 +92,8 @@ export function createPresence(deps: {
       await deps.sql`
         insert into presence ${deps.sql(rows.slice(start, start + 1000))}
         on conflict (user_id) do update set
-          state = excluded.state, status_msg = excluded.status_msg, last_active_ts = excluded.last_active_ts`
+          state = excluded.state, status_msg = excluded.status_msg, last_active_ts = excluded.last_active_ts
+        where presence.last_active_ts <= excluded.last_active_ts`
     }
   }
 
