@@ -101,7 +101,9 @@ export const Config = v.object({
     v.object({
       secret: v.optional(secret('Secret by which handlers and mains know each other. All processes have the same.')),
       previous_secret: v.optional(
-        secret('The secret before, still taken while processes are restarted with the new one.'),
+        secret(
+          'A further secret that is taken. To change the secret: restart all processes with the new one here, then with the two exchanged, then without the old one.',
+        ),
       ),
       timeout: v.optional(
         duration(

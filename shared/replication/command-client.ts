@@ -8,7 +8,7 @@ import { commands, type MainClient } from '../commands/registry.ts'
 import type { Logger } from '../logging.ts'
 import { parseText } from '../matrix/engine-json.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
-import { requestContext } from '../request-context.ts'
+import { outsideRequests, requestContext } from '../request-context.ts'
 import type { StreamPositions } from '../streams/registry.ts'
 import {
   type CommandAnswer,
@@ -122,13 +122,15 @@ export function connectCommands(options: CommandClientOptions): CommandConnectio
 
   /** While something takes long, looks again now and then whether it is waited for at the right place. */
   function watch(): void {
-    watching ??= clock.after(slowMs, () => {
-      watching = undefined
-      const [oldest] = inFlight
-      if (!oldest) return
-      if (clock.now() - oldest.sinceTs >= slowMs) void directory.refresh(oldest)
-      watch()
-    })
+    watching ??= outsideRequests(() =>
+      clock.after(slowMs, () => {
+        watching = undefined
+        const [oldest] = inFlight
+        if (!oldest) return
+        if (clock.now() - oldest.sinceTs >= slowMs) void directory.refresh(oldest)
+        watch()
+      }),
+    )
   }
 
   function sleep(ms: number): Promise<void> {

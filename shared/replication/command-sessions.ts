@@ -2,6 +2,7 @@
  *  turn of the event loop takes one write, which is most of what a command costs otherwise. */
 import { connect } from 'node:net'
 import type { Clock } from '../clock.ts'
+import { outsideRequests } from '../request-context.ts'
 import {
   type CommandAnswer,
   commandHeaders,
@@ -231,7 +232,7 @@ export function createCommandSessions(options: { readonly secret: string; readon
       }
       try {
         if (closed) throw new SessionError('closed')
-        session = sessions.get(url) ?? open(url)
+        session = sessions.get(url) ?? outsideRequests(() => open(url))
         id = session.send(envelope, body, job)
       } catch (error) {
         job.reject(new SessionError('no such address', { cause: error }))

@@ -6,6 +6,7 @@ import { shardCount } from '../commands/shards.ts'
 import type { Logger } from '../logging.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import type { Keyspace } from '../redis/keys.ts'
+import { outsideRequests } from '../request-context.ts'
 import type { ReadSql } from '../storage/sql.ts'
 
 export interface ShardOwner {
@@ -139,7 +140,7 @@ export function createShardDirectory({ redis, keys, sql, clock, log }: ShardDire
     doubts = []
     const late = Promise.withResolvers<void>()
     const cancel = clock.after(lookMs, late.resolve)
-    looking = Promise.race([look(doubted), late.promise]).finally(() => {
+    looking = Promise.race([outsideRequests(() => look(doubted)), late.promise]).finally(() => {
       cancel()
       looking = undefined
     })

@@ -191,6 +191,25 @@ describe('shards that move', () => {
   })
 })
 
+test('too much for one room is refused at once, and no more of it is done than was answered', async () => {
+  const one = await mains.start({ config: { commands: { queue_per_room: 5 } } })
+  await mains.settled(one)
+  const { main } = mains.client()
+  const user_id = await mains.user('flood')
+  const { room_id } = await main.createRoom({ user_id, preset: 'public_chat' })
+  const content = { body: 'flood' }
+  const sends = Array.from({ length: 200 }, () => main.sendEvent({ room_id, user_id, type: 'x.flood', content }))
+  const answers = await Promise.allSettled(sends)
+  const refused = answers.filter((answer) => answer.status === 'rejected').map((answer) => answer.reason as unknown)
+  expect(refused.length).toBeGreaterThan(100)
+  for (const error of refused) {
+    expect(error).toMatchObject({ errcode: 'M_LIMIT_EXCEEDED', status: 429, extra: { retry_after_ms: 1_000 } })
+  }
+  const stored = await mains.database.sql`select from events where type = 'x.flood'`
+  expect(stored.length).toBe(answers.length - refused.length)
+  await one.stop()
+})
+
 test('what crosses shards is carried out by their owners', async () => {
   const [one, two] = [await mains.start(), await mains.start()]
   await mains.settled(one, two)
