@@ -60,7 +60,7 @@ describe.each(streamNames)('stream %s', (name) => {
       const parts = encodeUpdate(name, update).map(({ text }) => parseLogEntry(text))
       expect(parts.map((part) => part?.prev)[0]).toBe(update.prev)
       expect(parts.at(-1)?.position).toBe(update.position)
-      expect(parts.flatMap((part) => part?.rows ?? [])).toEqual(update.rows)
+      expect(parts.flatMap((part): readonly Row[] => part?.rows ?? [])).toEqual(update.rows)
     }
   })
 

@@ -5,6 +5,7 @@ import { ignoredUsers } from '../../shared/core/ignored-users.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { cacheTally, liveNumber } from '../../shared/metrics/tallies.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
+import type { SharedCache } from '../../shared/replication/shared-cache.ts'
 import { pushClassOf } from '../../shared/storage/push-rules.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import { localMemberships } from '../../shared/storage/sync-members.ts'
@@ -39,6 +40,8 @@ export class Live {
   readonly presence = new PresenceLog()
   /** Where the streams kept in memory began for this process: an older token has seen another process's rows. */
   readonly startedAt: StreamPositions
+  /** What handlers share; absent in one process. */
+  readonly shared: SharedCache | undefined
   private readonly sql: ReadSql
   private readonly replication: Replication
   private readonly rooms = new Map<number, LiveRoom>()
@@ -57,6 +60,7 @@ export class Live {
   constructor(deps: { sql: ReadSql; replication: Replication; roomBytesMax: number }) {
     this.sql = deps.sql
     this.replication = deps.replication
+    this.shared = deps.replication.cache
     this.memory = new RoomMemory(deps.roomBytesMax)
     this.startedAt = { ...deps.replication.positions() }
     const { replication } = deps

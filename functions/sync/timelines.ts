@@ -3,6 +3,7 @@
 import { historyVisibilityOf, visibleTo } from '../../shared/core/visibility.ts'
 import { isJsonObject } from '../../shared/matrix/json-value.ts'
 import { cacheTally } from '../../shared/metrics/tallies.ts'
+import type { CacheSlot } from '../../shared/replication/shared-cache.ts'
 import { contentBytes, pageBytesMax } from '../../shared/storage/page-bytes.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import {
@@ -20,6 +21,7 @@ import type { Live } from './live.ts'
 import type { CachedEvent } from './live-room.ts'
 import type { LiveUser } from './live-user.ts'
 import type { TimelinePart } from './plan.ts'
+import { lookForTimelines, shareTimeline, takeTimeline } from './shared-timelines.ts'
 import type { Soon } from './soon.ts'
 import type { SyncFilter } from './sync-filter.ts'
 
@@ -75,7 +77,13 @@ async function readMissing(
   sections: RoomSection[],
   missing: readonly RoomSection[],
 ): Promise<RoomSection[]> {
-  if (missing.length > 0) await readTimelines(context, missing)
+  if (missing.length > 0) {
+    const parts = missing.map(({ part }) => part)
+    const shared = await lookForTimelines(context.live, parts)
+    const rest = shared ? missing.filter((section, i) => !takeShared(context, section, shared[i])) : missing
+    if (rest.length > 0) await readTimelines(context, rest)
+    if (shared) for (const [i, part] of parts.entries()) shareTimeline(part, shared[i])
+  }
   const hidden = sections.filter(reachesBeforeJoin)
   if (hidden.length > 0) await hideInvisible(context, hidden)
   if (!readStateFromMemory(context, sections)) await readState(context, sections)
@@ -148,6 +156,15 @@ function countHeld(events: readonly ShownEvent[], limit: number): number {
     bytes += events[events.length - held]?.event.content.length ?? 0
   }
   return held
+}
+
+/** True if the section's timeline could be made of what handlers share. */
+function takeShared(context: SectionContext, section: RoomSection, slot: CacheSlot | undefined): boolean {
+  if (!takeTimeline(context.live, section.part, slot)) return false
+  section.cached = cachedRange(context.live, section.part)
+  const events = section.cached ?? cachedTail(context, section.part)
+  if (events) setTimeline(context, section, select(context, section.part, events))
+  return events !== undefined
 }
 
 async function readTimelines(context: SectionContext, missing: readonly RoomSection[]): Promise<void> {

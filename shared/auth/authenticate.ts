@@ -10,6 +10,7 @@ import { DeviceId, UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { cacheTally } from '../metrics/tallies.ts'
 import type { Replication } from '../replication/replication.ts'
+import { cachedValue } from '../replication/shared-cache.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { type AccessTokenRow, accessTokenByHash } from '../storage/tokens.ts'
 import type { Requester } from './requester.ts'
@@ -124,13 +125,14 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
 
   /** From what handlers share, where they do, and else from Postgres. */
   async function rowOf(token: string, hash: string): Promise<AccessTokenRow | undefined> {
-    const looked = replication.cache?.look(`token:${hash}`, [`token:${hash}`, `user:${tagOfToken(token)}`])
+    const looked = replication.cache?.look({
+      name: `token:${hash}`,
+      marks: [`token:${hash}`, `user:${tagOfToken(token)}`],
+    })
     if (!looked) return accessTokenByHash(deps.sql, hash)
     const slot = await looked
-    if (slot.value !== undefined) {
-      const shared = v.safeParse(sharedRow, parseJson(slot.value))
-      if (shared.success) return shared.output
-    }
+    const shared = cachedValue(slot, sharedRow)
+    if (shared) return shared
     const row = await accessTokenByHash(deps.sql, hash)
     // The first use of a token from a refresh has an effect, so each handler has to ask if it is the first.
     if (row && !row.supersedes && !row.deactivated) slot.put(JSON.stringify(row))
@@ -167,15 +169,6 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       loading.set(token, mine)
     }
     return found.then((entry) => admit(entry, request))
-  }
-}
-
-/** Undefined for what is no JSON. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
   }
 }
 

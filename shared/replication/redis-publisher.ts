@@ -4,6 +4,7 @@ import type { Clock } from '../clock.ts'
 import { tallies } from '../metrics/tallies.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import type { StreamPosition, StreamUpdate } from '../streams/define.ts'
+import type { EventRow } from '../streams/events.ts'
 import type { InvalidationRow } from '../streams/invalidations.ts'
 import { type RowOf, type StreamName, type StreamPositions, streamNames, streams } from '../streams/registry.ts'
 import { type EphemeralName, type EphemeralRow, hasEnded, keyOf, rowText } from './ephemeral-rows.ts'
@@ -29,7 +30,7 @@ export interface PublisherDeps {
   readonly mainId: string
   readonly clock: Clock
   /** Adds what makes shared caches forget. */
-  readonly forget: (multi: Multi, rows: readonly InvalidationRow[]) => void
+  readonly forget: (multi: Multi, batch: Pick<Batch, 'invalidations' | 'events'>) => void
 }
 
 export interface RedisPublisher extends Required<Publisher> {
@@ -43,6 +44,7 @@ interface Batch {
   readonly updates: EncodedUpdate[]
   readonly rows: { readonly stream: EphemeralName; readonly rows: readonly EphemeralRow[] }[]
   readonly invalidations: InvalidationRow[]
+  readonly events: EventRow[]
 }
 
 export function createRedisPublisher(deps: PublisherDeps): RedisPublisher {
@@ -59,11 +61,12 @@ export function createRedisPublisher(deps: PublisherDeps): RedisPublisher {
     // While Redis is away its positions are held back with the acknowledgements; readers then find the rows in Postgres.
     if (!beat.up()) return
     if (!batch) {
-      batch = { updates: [], rows: [], invalidations: [] }
+      batch = { updates: [], rows: [], invalidations: [], events: [] }
       queueMicrotask(flush)
     }
     batch.updates.push(...encodeUpdate(stream, update))
     if (stream === 'invalidations') batch.invalidations.push(...(update.rows as unknown as readonly InvalidationRow[]))
+    if (stream === 'events') batch.events.push(...(update.rows as unknown as readonly EventRow[]))
     if (stream === 'typing' || stream === 'presence') {
       batch.rows.push({ stream, rows: update.rows as unknown as readonly EphemeralRow[] })
     }
@@ -90,9 +93,9 @@ export function createRedisPublisher(deps: PublisherDeps): RedisPublisher {
     flushing = mine
   }
 
-  function send({ updates, rows, invalidations }: Batch): Promise<unknown> {
+  function send({ updates, rows, invalidations, events }: Batch): Promise<unknown> {
     const multi = redis.client.multi()
-    if (invalidations.length > 0) deps.forget(multi, invalidations)
+    deps.forget(multi, { invalidations, events })
     for (const { stream, position, text } of updates) {
       multi.zadd(keys.log(stream), { score: position, member: text })
       trim(multi, stream, text.length)

@@ -15,7 +15,7 @@ import { type Message, messageStart, parseMessage } from './messages.ts'
 import { createRedisPublisher } from './redis-publisher.ts'
 import { type RedisView, replicationKeys } from './redis-state.ts'
 import type { Publisher, Replication } from './replication.ts'
-import { createSharedCache, forgetShared } from './shared-cache.ts'
+import { createSharedCache, forgetShared, type SharedCache } from './shared-cache.ts'
 
 /** Mains beat twice a second: with less, the subscription is not to be trusted. */
 const silenceMs = 1_200
@@ -40,6 +40,7 @@ export interface RedisReplicationOptions {
 export interface RedisReader extends Replication {
   fresh(): Promise<void>
   reach(positions: Partial<StreamPositions>): Promise<boolean> | undefined
+  readonly cache: SharedCache
   /** What Redis said last, where every main vouched for it. */
   view(): RedisView | undefined
   close(): Promise<void>

@@ -4,12 +4,14 @@
  *  What is asked of every page (is the user joined, was the history ever hidden) is kept in memory and forgotten when the
  *  stream of events says so. An entry is the promise of its value: what was asked before a change is never kept after it. */
 import { LRUCache } from 'lru-cache'
+import * as v from 'valibot'
 import { ignoredUsers } from '../core/ignored-users.ts'
 import { entriesUpTo } from '../lru-bound.ts'
-import type { RoomId, UserId } from '../matrix/ids.ts'
+import { RoomId, type UserId } from '../matrix/ids.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { cacheTally } from '../metrics/tallies.ts'
 import type { Replication } from '../replication/replication.ts'
+import { cachedValue, type SharedCache } from '../replication/shared-cache.ts'
 import { accountDataOf } from '../storage/account-data.ts'
 import type { RoomRef } from '../storage/events.ts'
 import { type MemberEvent, memberEvents } from '../storage/members.ts'
@@ -62,6 +64,17 @@ interface MembershipStep {
 
 const entriesMax = 20_000
 
+/** What handlers share of who is joined. */
+const sharedJoin = v.object({
+  room_nid: v.number(),
+  room_id: RoomId,
+  room_version: v.string(),
+  history_visibility: v.nullable(v.string()),
+  membership: v.literal('join'),
+  membership_position: v.nullable(v.number()),
+  forgotten: v.nullable(v.boolean()),
+})
+
 export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomReader {
   const joined = new LRUCache<string, Promise<RoomStanding | undefined>>({ ...entriesUpTo(entriesMax) })
   const steps = new LRUCache<string, Promise<readonly MembershipStep[]>>({ ...entriesUpTo(entriesMax) })
@@ -92,7 +105,7 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
     const key = `${user} ${roomId}`
     const known = joined.get(key)
     if (known) return known
-    const asked = roomStanding(sql, roomId, user)
+    const asked = replication.cache ? sharedStanding(replication.cache, roomId, user) : roomStanding(sql, roomId, user)
     joined.set(key, asked)
     const forget = () => {
       if (joined.peek(key) === asked) joined.delete(key)
@@ -101,6 +114,16 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
       if (standing?.membership !== 'join') forget()
     }, forget)
     return asked
+  }
+
+  async function sharedStanding(cache: SharedCache, roomId: RoomId, user: UserId): Promise<RoomStanding | undefined> {
+    const name = `${roomId} ${user}` as const
+    const slot = await cache.look({ name: `standing:${name}`, marks: [`member:${name}`, `room:${roomId}`] })
+    const shared = cachedValue(slot, sharedJoin)
+    if (shared) return shared
+    const standing = await roomStanding(sql, roomId, user)
+    if (standing?.membership === 'join') slot?.put(JSON.stringify(standing))
+    return standing
   }
 
   const stepsOf = (room: RoomRef, user: UserId) =>

@@ -2,8 +2,9 @@
 import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
 import { UserId } from '../../../shared/matrix/ids.ts'
-import type { JsonObject } from '../../../shared/matrix/json-value.ts'
+import { isJsonObject, type JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { cachedValue } from '../../../shared/replication/shared-cache.ts'
 import { profileOf } from '../../../shared/storage/profiles.ts'
 import { type ClientDeps, route } from '../deps.ts'
 
@@ -15,6 +16,8 @@ const keyBytesMax = 255
 const keyGrammar = /^[a-z][a-z0-9_.-]*$/
 /** Both go into member events, which have little room. */
 const charactersMax = { displayname: 256, avatar_url: 1000 } as const
+
+const sharedProfile = v.custom<JsonObject>(isJsonObject)
 
 export const getProfile = route({
   method: 'GET',
@@ -79,10 +82,22 @@ export const deleteProfileField = route({
 
 export const profileRoutes = [getProfile, getProfileField, putProfileField, deleteProfileField] as const
 
-async function knownProfile({ sql }: ClientDeps, user_id: UserId): Promise<JsonObject> {
-  const profile = await profileOf(sql, user_id)
-  if (!profile) throw new MatrixError('M_NOT_FOUND', 'There is no profile of this user')
-  return profile
+async function knownProfile({ sql, replication }: ClientDeps, user_id: UserId): Promise<JsonObject> {
+  if (replication.cache) {
+    // Whoever asks need not have a token, so nothing was waited for yet.
+    await replication.fresh?.()
+    const slot = await replication.cache.look({ name: `profile:${user_id}`, marks: [`profile:${user_id}`] })
+    const shared = cachedValue(slot, sharedProfile)
+    if (shared) return shared
+    const profile = await profileOf(sql, user_id)
+    if (profile) slot?.put(JSON.stringify(profile))
+    return profile ?? noProfile()
+  }
+  return (await profileOf(sql, user_id)) ?? noProfile()
+}
+
+function noProfile(): never {
+  throw new MatrixError('M_NOT_FOUND', 'There is no profile of this user')
 }
 
 function checkMayChange(userId: UserId, keyName: string, user: Requester): void {
