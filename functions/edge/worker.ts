@@ -17,6 +17,8 @@ export interface EdgeEnvironment {
 
 /** Held until it is whole, and can then be sent again. */
 const wholeBodyBytesMax = 64 * 1024
+/** Of bodies whose length nobody said; a Worker has 128 MB for all that it does at once. */
+const unknownLengthBytesMax = 16 * 1024 * 1024
 const attemptsMax = 3
 const defaultLimits = { sync: 2 ** 20, client: 12 * 2 ** 20, federation: 12 * 2 ** 20, media: 100 * 2 ** 20 }
 
@@ -46,10 +48,8 @@ async function answer(request: Request, env: EdgeEnvironment): Promise<Response>
   const { role, stickyKey, bodyBytesMax, repeatable } = decision.forward
   const { upstreams, fetch } = rolesBehind(env)[role]
 
-  const counted = countedBody(request, bodyBytesMax)
-  const small = request.body !== null && length !== null && Number(length) <= wholeBodyBytesMax
-  const whole = small ? await request.arrayBuffer() : undefined
-  const body = request.body === null ? null : (whole ?? counted.body)
+  const body = await sendableBody(request, length, bodyBytesMax)
+  if (body === 'too large') return ownAnswer(tooLarge)
   const sentHeaders = requestHeaders(request)
   const tried: (typeof upstreams.all)[number][] = []
   for (;;) {
@@ -69,11 +69,10 @@ async function answer(request: Request, env: EdgeEnvironment): Promise<Response>
       upstreams.succeeded(upstream)
       return relayed(got)
     } catch (error) {
-      if (counted.overflowed()) return ownAnswer(tooLarge)
       if (request.signal.aborted) throw error
       upstreams.failed(upstream)
       // A failed fetch does not tell whether the handler had the request.
-      const again = repeatable && (body === null || whole !== undefined) && tried.length < attemptsMax
+      const again = repeatable && !(body instanceof ReadableStream) && tried.length < attemptsMax
       if (!again) return ownAnswer(brokenOff)
     } finally {
       upstream.load--
@@ -113,24 +112,29 @@ function relayed(got: Response): Response {
   return answered
 }
 
-/** A body without a length is counted on its way. */
-function countedBody(request: Request, bytesMax: number): { body: ReadableStream | null; overflowed(): boolean } {
-  let overflowed = false
-  if (request.body === null || request.headers.get('content-length') !== null) {
-    return { body: request.body, overflowed: () => false }
-  }
+/** What can be sent on: a large body as it comes, a small one whole. One without a length is waited for too: if it were cut
+ *  off on its way, a handler would take the part for the whole. */
+async function sendableBody(
+  { body }: Request,
+  length: string | null,
+  bytesMax: number,
+): Promise<ReadableStream | Uint8Array<ArrayBuffer> | null | 'too large'> {
+  if (body === null) return null
+  if (length !== null && Number(length) > wholeBodyBytesMax) return body
+  const chunks: Uint8Array[] = []
   let bytes = 0
-  const counter = new TransformStream<Uint8Array, Uint8Array>({
-    transform(chunk, controller) {
-      bytes += chunk.byteLength
-      if (bytes <= bytesMax) controller.enqueue(chunk)
-      else {
-        overflowed = true
-        controller.error(new Error('the body is too large'))
-      }
-    },
-  })
-  return { body: request.body.pipeThrough(counter), overflowed: () => overflowed }
+  for await (const chunk of body as unknown as AsyncIterable<Uint8Array>) {
+    bytes += chunk.byteLength
+    if (bytes > Math.min(bytesMax, unknownLengthBytesMax)) return 'too large'
+    chunks.push(chunk)
+  }
+  const whole = new Uint8Array(bytes)
+  let at = 0
+  for (const chunk of chunks) {
+    whole.set(chunk, at)
+    at += chunk.byteLength
+  }
+  return whole
 }
 
 function ownAnswer({ status, headers, body }: EdgeAnswer): Response {
