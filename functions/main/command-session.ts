@@ -19,6 +19,7 @@ export interface CommandSession {
 
 /** Of answers that the sender does not take. */
 const unsentBytesMax = 64 * 1024 * 1024
+const keepAliveMs = 30_000
 const lineBytesMax = 4_096
 
 export function openSession(options: {
@@ -81,6 +82,8 @@ export function openSession(options: {
   }
   socket.setNoDelay(true)
   socket.setTimeout(0)
+  // A machine that is gone says so no other way: nothing is sent on a session that nobody uses.
+  socket.setKeepAlive(true, keepAliveMs)
   socket.on('data', (chunk: Buffer) => session.take(chunk))
   socket.on('end', () => session.end())
   return session
