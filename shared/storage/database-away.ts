@@ -4,5 +4,7 @@ const away =
 
 /** Whether a query failed because the database can't be reached: nothing is wrong with the request. */
 export function isDatabaseAway(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && away.test(String(error.code))
+  if (!(error instanceof Error) || !('code' in error)) return false
+  // A server that has stopped takes its Unix socket with it.
+  return away.test(String(error.code)) || (error.code === 'ENOENT' && 'syscall' in error && error.syscall === 'connect')
 }

@@ -81,3 +81,15 @@ test('a query that is merely slow does not take others with it', async () => {
   await expect(slow).rejects.toSatisfy(isDatabaseAway)
   await pool.end({ timeout: 1 })
 })
+
+test('a server whose socket is gone is away; a file that is missing is not', async () => {
+  const gone = connectForReading({
+    url: 'postgres://nobody@localhost/none?host=/nowhere/at/all',
+    connections: 1,
+    applicationName: 'pool-test-gone',
+  })
+  await expect(gone`select 1`).rejects.toSatisfy(isDatabaseAway)
+  await gone.end({ timeout: 0 })
+  const missing = Object.assign(new Error('open'), { code: 'ENOENT', syscall: 'open' })
+  expect(isDatabaseAway(missing)).toBe(false)
+})
