@@ -1,7 +1,9 @@
 /** The sync role's memory: users whose clients sync, the rooms they are joined to, and who waits for what. Streams feed
  *  it, so it is always at the positions that replication tells; it is bounded, and what it has forgotten is read again. */
 
+import { LRUCache } from 'lru-cache'
 import { ignoredUsers } from '../../shared/core/ignored-users.ts'
+import { entriesUpTo } from '../../shared/lru-bound.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { cacheTally, liveNumber } from '../../shared/metrics/tallies.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
@@ -29,6 +31,7 @@ const usersTally = cacheTally('sync_users')
 /** Users are weighed by their rooms: about 250 bytes each. */
 const membershipsMax = 400_000
 const userWeight = 8
+const typingRoomsMax = 20_000
 
 interface Load {
   readonly events: EventRow[]
@@ -50,7 +53,11 @@ export class Live {
   private readonly users = new Map<UserId, LiveUser>()
   private readonly loading = new Map<UserId, Promise<LiveUser>>()
   private readonly loads = new Set<Load>()
-  private readonly typing = new Map<RoomId, { position: number; users: readonly UserId[] }>()
+  /** Also of rooms where nobody types any more: who was told that somebody does has to hear of the end, from whoever is
+   *  asked next. */
+  private readonly typing = new LRUCache<RoomId, { position: number; users: readonly UserId[] }>({
+    ...entriesUpTo(typingRoomsMax),
+  })
   private weight = 0
   private behind: { position: number; stream: keyof StreamPositions; resolve: () => void }[] = []
   private readonly memory: RoomMemory
@@ -324,8 +331,7 @@ export class Live {
   }
 
   private onTyping(row: TypingRow): void {
-    if (row.user_ids.length > 0) this.typing.set(row.room_id, { position: row.position, users: row.user_ids })
-    else this.typing.delete(row.room_id)
+    this.typing.set(row.room_id, { position: row.position, users: row.user_ids })
     const room = this.roomsById.get(row.room_id)
     if (!room) return
     room.typing = row.position

@@ -290,6 +290,19 @@ describe('client-server-api/#syncing', () => {
     expect(typing.rooms.join[id].ephemeral.events).toEqual([{ type: 'm.typing', content: { user_ids: [alice] } }])
   })
 
+  test('the end of typing is told by a handler that meets the user only then', async () => {
+    const [alice, bob, carol] = [user('alice'), user('bob'), user('carol')]
+    const id = await created(alice)
+    await server.member(id, bob, 'join')
+    server.restart()
+    server.replication.publishEphemeral('typing', [{ room_id: id, user_ids: [alice] }])
+    // Another handler told bob of it, up to here.
+    const { next_batch } = await server.sync(carol)
+    server.replication.publishEphemeral('typing', [{ room_id: id, user_ids: [] }])
+    const { rooms } = await server.sync(bob, { since: next_batch })
+    expect(rooms.join[id].ephemeral.events).toEqual([{ type: 'm.typing', content: { user_ids: [] } }])
+  })
+
   test('presence of those who share a room', async () => {
     const [alice, bob, carol] = [user('alice'), user('bob'), user('carol')]
     const id = await created(alice)
