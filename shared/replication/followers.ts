@@ -19,14 +19,17 @@ export class Followers {
   private readonly active = new Map<StreamName, Set<string>>()
   private waiting: { stream: StreamName; position: number; resolve: () => void }[] = []
   private readonly onGap: (stream: StreamName) => void
+  private readonly onBroken: (error: Error) => void
 
-  /** `onGap` is called when something of the stream turns out to be missing. */
-  constructor(positions: Partial<StreamPositions>, onGap: (stream: StreamName) => void) {
+  /** `onGap` is called when something of the stream turns out to be missing; `onBroken` when a listener failed, which has
+   *  missed rows then that nobody will tell it again. */
+  constructor(positions: Partial<StreamPositions>, on: { gap(stream: StreamName): void; broken(error: Error): void }) {
     const mutable = Object.fromEntries(
       streamNames.map((name) => [name, positions[name] ?? 0]),
     ) as Mutable<StreamPositions>
     this.positions = mutable
-    this.onGap = onGap
+    this.onGap = on.gap
+    this.onBroken = on.broken
     this.listeners = new Map(streamNames.map((name) => [name, new Set<Listener>()]))
     this.followers = new Map(
       streamNames.map((name) => [
@@ -83,7 +86,13 @@ export class Followers {
 
   private deliver(stream: StreamName, update: StreamUpdate<AnyRow>): void {
     this.trackEnds(stream, update.rows)
-    for (const listener of this.listeners.get(stream) ?? []) listener(update as StreamUpdate<never>)
+    for (const listener of this.listeners.get(stream) ?? []) {
+      try {
+        listener(update as StreamUpdate<never>)
+      } catch (error) {
+        this.onBroken(error instanceof Error ? error : new Error(String(error)))
+      }
+    }
     if (this.waiting.length === 0) return
     for (const waiter of this.waiting) {
       if (waiter.stream === stream && waiter.position <= update.position) waiter.resolve()

@@ -1,5 +1,6 @@
 /** Brings a stream to a position: by what is about to arrive, from its log in Redis, from Postgres; an ephemeral stream from
  *  the rows that Redis keeps. Whoever waits for the same stream shares the work. */
+import { tallies } from '../metrics/tallies.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import { GapTooOldError, storedStreamPositions } from '../storage/stream-gaps.ts'
@@ -25,6 +26,8 @@ export interface GapFillerDeps {
   readonly followers: Followers
   /** Whether asking Redis is worth while. */
   readonly redisAnswers: () => boolean
+  /** Whether messages come by themselves. */
+  readonly arriving: () => boolean
   /** Nothing that this process remembers can be trusted any more. */
   readonly onFatal: (error: Error) => void
 }
@@ -93,9 +96,12 @@ export function createGapFiller(deps: GapFillerDeps): GapFiller {
   async function run(stream: StreamName): Promise<void> {
     const follower = followers.of(stream)
     try {
-      await followers.reached(stream, follower.heardOf, arrivalMs)
+      // Who follows an ephemeral stream from its beginning takes what is there now.
+      const anew = follower.position === 0 && streams[stream].kept === 'memory'
+      if (!anew && deps.arriving()) await followers.reached(stream, follower.heardOf, arrivalMs)
       const beganMs = performance.now()
-      let askLog = deps.redisAnswers()
+      let askLog = !anew && deps.redisAnswers()
+      if (follower.gap() && !anew) tallies.streams[stream].caughtUp++
       while (follower.gap()) {
         const before = follower.position
         if (askLog) {

@@ -68,8 +68,16 @@ export async function createRedisReplication(
   const start = Object.fromEntries(
     streamNames.map((name) => [name, streams[name].kept === 'postgres' ? stored[name] : 0]),
   )
-  const followers = new Followers(start as Partial<StreamPositions>, (stream) => soon(stream))
-  const gaps = createGapFiller({ redis, keys, sql, followers, onFatal, redisAnswers: () => freshness.answers() })
+  const followers = new Followers(start as Partial<StreamPositions>, { gap: (stream) => soon(stream), broken: onFatal })
+  const gaps = createGapFiller({
+    redis,
+    keys,
+    sql,
+    followers,
+    onFatal,
+    redisAnswers: () => freshness.answers(),
+    arriving: () => subscribed,
+  })
   const freshness = createFreshness({ redis, keys, followers, gaps, clock })
 
   let closed = false
@@ -77,7 +85,6 @@ export async function createRedisReplication(
   /** Fills a gap in the background: it waits a little for what is under way first. */
   function soon(stream: StreamName): void {
     if (closed || retries.has(stream)) return
-    tallies.streams[stream].caughtUp++
     gaps.fill(stream, followers.of(stream).heardOf)?.catch((error: unknown) => {
       log.warn({ err: error, stream }, 'a gap in a stream could not be filled; it is tried again')
       retries.set(
@@ -141,13 +148,19 @@ export async function createRedisReplication(
   }
 
   let unsubscribe = () => {}
+  let subscribed = false
   function subscribe(): void {
     unsubscribe()
     unsubscribe = redis.subscribe(keys.channel, {
       message: onMessage,
       // Whatever was missed before is asked for at once.
-      up: look,
-      down() {},
+      up() {
+        subscribed = true
+        look()
+      },
+      down() {
+        subscribed = false
+      },
     })
   }
   function look(): void {
