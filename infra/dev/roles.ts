@@ -53,7 +53,7 @@ export interface Roles {
   add(role: ProcessRole): Promise<RoleProcess>
   /** Who listens where, as lines of text. */
   table(): string
-  /** Stops all, newest first, and what was started for them. */
+  /** Stops all, mains last, and what was started for them. */
   close(): Promise<void>
 }
 
@@ -112,10 +112,10 @@ export async function startRoles(options: RolesOptions): Promise<Roles> {
       return started
     }
     undo.push(async () => {
-      // The edge first: nobody is to see the rest go. Mains last: handlers finish what they have begun.
-      for (const group of [['edge'], handlerRoles, ['main']] as const) {
-        await Promise.all(processes.filter((p) => (group as readonly string[]).includes(p.role)).map((p) => p.stop()))
-      }
+      // Mains last: handlers finish what they have begun.
+      const mains = processes.filter(({ role }) => role === 'main')
+      await Promise.all(processes.filter((one) => !mains.includes(one)).map((one) => one.stop()))
+      await Promise.all(mains.map((one) => one.stop()))
     })
 
     // The first main brings the database up to date, and makes the role that the handlers' login gets.
