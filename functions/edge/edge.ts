@@ -2,11 +2,13 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { TLSSocket } from 'node:tls'
 import type { Config } from '../../shared/config/schema.ts'
+import type { MountContext, RouteObserver } from '../../shared/http/mount.ts'
 import { requestIdsBehind } from '../../shared/http/request-id.ts'
 import { clientAddressBehind } from '../../shared/http/request-info.ts'
-import type { Role } from '../../shared/http/route.ts'
+import type { Method, Role } from '../../shared/http/route.ts'
 import { roles } from '../../shared/http/route-table.ts'
 import type { Logger } from '../../shared/logging.ts'
+import type { Span, Tracer } from '../../shared/tracing/tracer.ts'
 import { badTarget } from './answers.ts'
 import { decide } from './decide.ts'
 import { listenAtEdge } from './edge-server.ts'
@@ -28,19 +30,25 @@ export interface Edge {
 const drainMs = 35_000
 /** Roles without which hardly any client can work. */
 const needed: readonly Role[] = ['sync', 'client']
+const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'DELETE']
 
 /** Rejects with a sentence for the operator when it cannot listen; then nothing is left open. */
 export async function createEdge(
   config: Config,
   log: Logger,
   options: {
-    /** At its end, requests are still taken for so long, unless nobody is connected. */ readonly lastAnswersMs?: number
+    /** At its end, requests are still taken for so long, unless nobody is connected. */
+    readonly lastAnswersMs?: number
+    /** How long a handler that is no longer on the list may take to answer what it has. */
+    readonly handlersLastAnswersMs?: number
+    readonly observe?: MountContext<unknown>['observe']
+    readonly tracer?: Tracer | undefined
   } = {},
 ): Promise<Edge> {
   const upstreams = Object.fromEntries(
     roles.map((role) => [role, new Upstreams({ urls: config.edge.upstreams[role] ?? [] })]),
   ) as Record<Role, Upstreams>
-  const connections = handlerConnections()
+  const connections = handlerConnections({ lastAnswersMs: options.handlersLastAnswersMs })
   const clientAddress = clientAddressBehind(config.trusted_proxies)
   const requestIdOf = requestIdsBehind(config.trusted_proxies)
   const limits = config.edge.body_limits
@@ -51,6 +59,8 @@ export async function createEdge(
   const deps = Object.fromEntries(
     roles.map((role) => [role, { upstreams: upstreams[role], connections, onFailure }]),
   ) as Record<Role, ExchangeDeps>
+
+  const observed = options.observe && observersByRole(options.observe)
 
   function factsOf(incoming: IncomingMessage): ClientFacts {
     const { headers } = incoming
@@ -90,7 +100,12 @@ export async function createEdge(
       return
     }
     const { forward } = decision
-    new Exchange(incoming, outgoing, forward, factsOf(incoming), deps[forward.role]).start()
+    const facts = factsOf(incoming)
+    const span = options.tracer?.startServerSpan(headers, facts.trusted)
+    const observer = observed?.(forward.role, method)
+    if (span || observer) watch(outgoing, span, observer, { method, role: forward.role, requestId: facts.requestId })
+    const exchange = span ? { ...facts, traceparent: span.traceparent } : facts
+    new Exchange(incoming, outgoing, forward, exchange, deps[forward.role]).start()
   }
 
   function probe(target: string, outgoing: ServerResponse): void {
@@ -118,6 +133,38 @@ export async function createEdge(
       connections.close()
     },
   }
+}
+
+/** Tells of a request when its answer is out or its client gone. */
+function watch(
+  outgoing: ServerResponse,
+  span: Span | undefined,
+  observer: RouteObserver | undefined,
+  request: { readonly method: string; readonly role: Role; readonly requestId: string },
+): void {
+  const startedAt = performance.now()
+  observer?.begin()
+  outgoing.once('close', () => {
+    const status = outgoing.statusCode
+    observer?.end(status, performance.now() - startedAt)
+    if (!span) return
+    span.name = `${request.method} ${request.role}`
+    span.set('http.request.method', request.method)
+    span.set('http.response.status_code', status)
+    span.set('ganglion.request_id', request.requestId)
+    span.end(status >= 500 ? 'error' : 'ok')
+  })
+}
+
+/** In place of its route, which the edge does not need to know, a request is counted by its role. */
+function observersByRole(
+  observe: NonNullable<MountContext<unknown>['observe']>,
+): (role: Role, method: string) => RouteObserver | undefined {
+  const made = new Map<string, RouteObserver>()
+  for (const role of roles) {
+    for (const method of methods) made.set(`${method} ${role}`, observe({ method, path: role }))
+  }
+  return (role, method) => made.get(`${method === 'HEAD' ? 'GET' : method} ${role}`)
 }
 
 function isProbe(target: string): boolean {

@@ -6,6 +6,7 @@ import type { Logger } from '../../shared/logging.ts'
 import { openRedis } from '../../shared/redis/connection.ts'
 import { keyspace } from '../../shared/redis/keys.ts'
 import { handlerDirectory } from '../../shared/role/handler-registry.ts'
+import { observeProcess } from '../../shared/role/observed.ts'
 import { type Running, runProcess } from '../../shared/role/run-process.ts'
 import { followHandlers, rolesToDiscover } from './discovery.ts'
 import { createEdge } from './edge.ts'
@@ -21,18 +22,30 @@ async function start(config: Config, log: Logger): Promise<Running> {
       `the edge does not know where the handlers of ${unknown.join(', ')} are: set redis.url, where they announce themselves, or edge.upstreams`,
     ])
   }
-  const edge = await createEdge(config, log, { lastAnswersMs })
-  if (unknown.length === 0 || url === undefined) return edge
-  const redis = openRedis({ url, token, caPath, log })
-  const directory = handlerDirectory({ redis, keys: keyspace(config.redis.prefix), clock: systemClock })
-  const unfollow = followHandlers({ edge, directory, roles: unknown, clock: systemClock, log })
+  const observed = await observeProcess({ config, role: 'edge', writes: false, clock: systemClock, log })
+  const { observe, tracer } = observed
+  const edge = await createEdge(config, log, { lastAnswersMs, observe, tracer })
+  const follow = url === undefined ? undefined : followThroughRedis(url)
   return {
     addresses: edge.addresses,
     async close() {
       await edge.close()
-      unfollow()
-      await redis.close()
+      await follow?.()
+      await observed.close()
     },
+  }
+
+  function followThroughRedis(redisUrl: string): () => Promise<void> {
+    const redis = openRedis({ url: redisUrl, token, caPath, log })
+    const keys = keyspace(config.redis.prefix)
+    const directory = handlerDirectory({ redis, keys, clock: systemClock })
+    const unfollow = followHandlers({ edge, directory, roles: unknown, clock: systemClock, log })
+    const unreport = observed.report({ redis, keys }, edge.addresses[0])
+    return async () => {
+      unfollow()
+      await unreport()
+      await redis.close()
+    }
   }
 }
 

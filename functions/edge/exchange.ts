@@ -228,7 +228,7 @@ function requestHeaders(incoming: IncomingMessage, facts: ClientFacts): string[]
   const headers: string[] = []
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] ?? ''
-    if (requestHeaderGoesOn(name.toLowerCase(), connection, facts.trusted)) headers.push(name, rawHeaders[i + 1] ?? '')
+    if (requestHeaderGoesOn(name.toLowerCase(), connection, facts)) headers.push(name, rawHeaders[i + 1] ?? '')
   }
   headers.push(...forwardedHeaders(facts))
   if (incoming.headers.host === undefined) headers.push('Host', 'localhost')

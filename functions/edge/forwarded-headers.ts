@@ -37,14 +37,20 @@ export interface ClientFacts {
   readonly requestId: string
   /** The peer is a trusted proxy: its traces are continued. */
   readonly trusted: boolean
+  /** Of the edge's own span, where this request is traced. */
+  readonly traceparent?: string | undefined
 }
 
 /** True for a request's header that goes on to a handler; `name` in lower case, `connection` the header of that name. */
-export function requestHeaderGoesOn(name: string, connection: string | undefined, trusted: boolean): boolean {
+export function requestHeaderGoesOn(
+  name: string,
+  connection: string | undefined,
+  { trusted, traceparent }: Pick<ClientFacts, 'trusted' | 'traceparent'>,
+): boolean {
   if (hopByHop.has(name) || writtenByTheEdge.has(name) || name.startsWith(ownPrefix)) return false
   // Answered to the client by the edge, which has the body read in any case.
   if (name === 'expect') return false
-  if (!trusted && ofTraces.has(name)) return false
+  if (ofTraces.has(name) && (!trusted || (name === 'traceparent' && traceparent !== undefined))) return false
   return connection === undefined || !namedBy(connection, name)
 }
 
@@ -54,9 +60,10 @@ export function answerHeaderGoesOn(name: string, connection: string | undefined)
 }
 
 /** In the shape of node's raw headers: name, value, name, value. */
-export function forwardedHeaders({ address, proto, host, requestId }: ClientFacts): string[] {
+export function forwardedHeaders({ address, proto, host, requestId, traceparent }: ClientFacts): string[] {
   const headers = ['X-Forwarded-For', address, 'X-Forwarded-Proto', proto, 'X-Request-Id', requestId]
   if (host !== undefined) headers.push('X-Forwarded-Host', host)
+  if (traceparent !== undefined) headers.push('traceparent', traceparent)
   return headers
 }
 

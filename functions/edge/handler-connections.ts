@@ -18,6 +18,8 @@ const connectMs = 3_000
 /** Handlers close what is idle after 75 s; it must not be they who close one that is about to be used. */
 const idleMs = 60_000
 const idleMax = 512
+/** Longer than a handler takes to end in good order. */
+const lastAnswersMs = 15_000
 
 interface Pool {
   readonly hostname: string
@@ -26,7 +28,7 @@ interface Pool {
   readonly agent: Agent
 }
 
-export function handlerConnections(): HandlerConnections {
+export function handlerConnections(options: { readonly lastAnswersMs?: number | undefined } = {}): HandlerConnections {
   const pools = new Map<string, Pool>()
   const connected = new WeakSet<ClientRequest>()
 
@@ -76,6 +78,9 @@ export function handlerConnections(): HandlerConnections {
         if (urls.has(url)) continue
         pools.delete(url)
         closeIdle(agent)
+        // Who signed off has answered by then. Who was struck off, since it hangs, never will: its requests fail, and
+        // those that may be repeated go elsewhere.
+        setTimeout(() => agent.destroy(), options.lastAnswersMs ?? lastAnswersMs).unref()
       }
     },
     close() {

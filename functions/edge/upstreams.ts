@@ -45,7 +45,7 @@ export class Upstreams {
     const all = this.#all
     const first = all[0]
     if (first === undefined) return undefined
-    if (all.length === 1) return tried.length === 0 ? first : undefined
+    if (all.length === 1) return tried.includes(first) ? undefined : first
     const nowMs = this.#nowMs()
     const well = all.filter((upstream) => upstream.awayUntilMs <= nowMs && !tried.includes(upstream))
     // Nobody is well: who knows, perhaps it was the edge that was cut off.

@@ -87,7 +87,7 @@ function requestHeaders(request: Request): Headers {
   for (const [name, value] of headers) {
     // What Cloudflare tells the Worker is not for handlers.
     if (name.startsWith('cf-')) continue
-    if (requestHeaderGoesOn(name, connection, false)) sent.append(name, value)
+    if (requestHeaderGoesOn(name, connection, { trusted: false })) sent.append(name, value)
   }
   const { protocol, host } = new URL(request.url)
   const facts = forwardedHeaders({

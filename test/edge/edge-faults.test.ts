@@ -117,6 +117,21 @@ describe('a handler that dies with the request', () => {
   })
 })
 
+describe('a handler that hangs', () => {
+  test('loses its requests when it is struck off: what may be repeated goes elsewhere', async () => {
+    let held = 0
+    const hanging = await handler(() => held++)
+    const { base, edge } = await edgeBefore({ client: [hanging.url] }, {}, {}, { handlersLastAnswersMs: 50 })
+    const get = fetch(`${base}/_matrix/client/v3/joined_rooms`)
+    const post = fetch(`${base}/_matrix/client/v3/createRoom`, { method: 'POST', body: '{}' })
+    await until(() => held === 2, 'both hang')
+    const alive = await handler(telling('client'))
+    edge.setUpstreams('client', [alive.url])
+    expect((await get).status).toBe(200)
+    expect((await post).status).toBe(502)
+  })
+})
+
 describe('a client that leaves', () => {
   test('its long poll ends at the handler', async () => {
     let left = 0

@@ -1,7 +1,10 @@
 /** The edge on Node, over real sockets: what reaches the handlers, and what comes back. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { Edge } from '../../functions/edge/edge.ts'
-import { rawRequest, type Seen, type TestHandler, telling, testEdge, testHandler } from './support.ts'
+import { RequestTallies } from '../../shared/metrics/request-tally.ts'
+import type { EndedSpan } from '../../shared/tracing/otlp-exporter.ts'
+import { createTracer } from '../../shared/tracing/recording-tracer.ts'
+import { rawRequest, type Seen, type TestHandler, telling, testEdge, testHandler, until } from './support.ts'
 
 let edge: Edge
 let trusting: Edge
@@ -230,4 +233,24 @@ test('HEAD has the headers and no body', async () => {
   expect(answer.status).toBe(200)
   expect(answer.headers.get('content-type')).toBe('application/json')
   expect(await answer.text()).toBe('')
+})
+
+test('requests are counted by role, and traced on to the handler', async () => {
+  const requests = new RequestTallies()
+  const exporter: EndedSpan[] = []
+  const tracer = createTracer({
+    sampleRatio: 1,
+    exporter: { add: (span) => void exporter.push(span), close: async () => {} },
+  })
+  const upstreams = Object.fromEntries(
+    handlers.map((handler, i) => [['sync', 'client', 'federation', 'media'][i], [handler.url]]),
+  )
+  const observed = await testEdge(upstreams, {}, {}, { observe: requests.observe, tracer })
+  const { headers } = await seen('/_matrix/client/v3/sync', {}, observed.addresses[0])
+  await until(() => exporter.length === 1, 'the span ends')
+  expect(headers.traceparent).toContain(exporter[0]?.trace_id)
+  expect([...requests.used()].map(({ method, path, inFlight }) => [method, path, inFlight])).toEqual([
+    ['GET', 'sync', 0],
+  ])
+  await observed.close()
 })

@@ -67,6 +67,7 @@ export function testEdge(
   upstreams: Partial<Record<Role, readonly string[]>>,
   settings: Readonly<Record<string, unknown>> = {},
   edgeSettings: Readonly<Record<string, unknown>> = {},
+  options: Parameters<typeof createEdge>[2] = {},
 ): Promise<Edge> {
   const all = Object.fromEntries(roles.map((role) => [role, upstreams[role] ?? []]))
   const config = configFrom({
@@ -74,7 +75,7 @@ export function testEdge(
     edge: { listeners: [{ port: 0 }], upstreams: all, ...edgeSettings },
     ...settings,
   })
-  return createEdge(config, createLogger({ level: 'error', format: 'json' }))
+  return createEdge(config, createLogger({ level: 'error', format: 'json' }), options)
 }
 
 export interface RawAnswer {
