@@ -18,7 +18,7 @@ import { healthRoutes } from '../../shared/role/health.ts'
 import { observeProcess } from '../../shared/role/observed.ts'
 import { readiness, redisAnswers } from '../../shared/role/readiness.ts'
 import type { Running } from '../../shared/role/run-process.ts'
-import { loadOrMakeSigningKey } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
 import { commandNamed } from './command-runner.ts'
@@ -75,13 +75,14 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
     })
     undo.push(() => commands.stop(drainMs))
     undo.push(liveNumber('ganglion_command_queue_depth', 'Commands under way here', () => commands.load.commands))
-    const signingKey = loadOrMakeSigningKey(config)
-
     const { prepare } = config.database
     const connect = { url: databaseUrl, prepare }
     const sql = connectForWriting({ ...connect, connections: writeConnections, applicationName: 'ganglion-main' })
     undo.push(() => sql.end())
     await applyMigrations(sql, log)
+    // Beside others, a key of its own would make this the same server's second.
+    const [other] = await sql`select 1 from mains where expires_at > now()`
+    const signingKey = other ? loadSigningKeys(config)[0] : loadOrMakeSigningKey(config)
     const leaseSql = connectForWriting({
       ...connect,
       connections: 1,

@@ -18,6 +18,11 @@ export function loadOrMakeSigningKey(config: Config): SigningKey {
 /** All keys of the file; the first signs. Throws a sentence for the operator when there is no file, or none in it. */
 export function loadSigningKeys(config: Config): readonly [SigningKey, ...SigningKey[]] {
   const file = signingKeyPath(config)
+  if (!existsSync(file)) {
+    throw new Error(
+      `${file}: there is no signing key. All mains and federation handlers need the same one: copy it here, or set signing_key_path`,
+    )
+  }
   const [key, ...others] = parseSigningKeyFile(readFileSync(file, 'utf8'))
   if (!key) throw new Error(`${file}: expected a line such as "ed25519 a_abcd <base64 seed>"`)
   return [key, ...others]

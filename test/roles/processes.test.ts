@@ -165,7 +165,19 @@ describe.runIf(redisInstalled)('roles as processes', () => {
     for (let i = 0; i < 10; i++) expect((await ask(url('edge'), `${v3}/sync`, token)).status).toBe(200)
   })
 
-  test('a handler without its settings says which, and exits with 2', async () => {
+  test('a main beside others makes no signing key of its own', () => {
+    const run = spawnSync(process.execPath, [path.join(dist, 'main.js'), '-c', roles.configPath], {
+      encoding: 'utf8',
+      env: {
+        PATH: process.env.PATH,
+        GANGLION_LISTENERS: '[{port: 0}]',
+        GANGLION_SIGNING_KEY_PATH: path.join(folder, 'no-such.key'),
+      },
+    })
+    expect([run.status, run.stdout]).toEqual([1, expect.stringContaining('no-such.key: there is no signing key')])
+  })
+
+  test('a handler without its settings says which, and exits with 2', () => {
     const run = spawnSync(process.execPath, [path.join(dist, 'sync.js')], {
       encoding: 'utf8',
       env: { PATH: process.env.PATH, GANGLION_SERVER_NAME: 'x.test', GANGLION_LISTENERS: '[{port: 0}]' },
