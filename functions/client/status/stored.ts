@@ -1,5 +1,6 @@
 /** What the database says of streams, mains and shards. */
 import type { ReadSql } from '../../../shared/storage/sql.ts'
+import { streamNames, streams } from '../../../shared/streams/registry.ts'
 
 export interface StoredMain {
   readonly id: string
@@ -17,9 +18,11 @@ export interface StoredShard {
   readonly epoch: number
 }
 
+/** Of the streams that are kept in the database. */
 export async function storedPositions(sql: ReadSql): Promise<Record<string, number>> {
   const rows = await sql<{ name: string; position: number }[]>`select name, position from streams order by name`
-  return Object.fromEntries(rows.map(({ name, position }) => [name, position]))
+  const stored = new Set<string>(streamNames.filter((name) => streams[name].kept === 'postgres'))
+  return Object.fromEntries(rows.filter(({ name }) => stored.has(name)).map(({ name, position }) => [name, position]))
 }
 
 export async function mainsAndShards(sql: ReadSql): Promise<{ mains: StoredMain[]; shards: StoredShard[] }> {

@@ -237,7 +237,7 @@
         const known = processes.flatMap(({ positions }) => (name in positions ? [positions[name]] : []))
         const stored = streams[name]
         const least = known.length > 0 ? Math.min(...known) : undefined
-        const isStored = stored !== undefined && stored > 0
+        const isStored = stored !== undefined
         const behind = isStored && least !== undefined ? Math.max(0, stored - least) : 0
         return [
           name,
