@@ -2,6 +2,7 @@
  *  can't vouch for its positions, Postgres is asked. */
 
 import type { Clock } from '../clock.ts'
+import { tallies } from '../metrics/tallies.ts'
 import type { RedisConnection } from '../redis/connection.ts'
 import { type StreamName, type StreamPositions, streamNames } from '../streams/registry.ts'
 import type { Followers } from './followers.ts'
@@ -56,9 +57,11 @@ export function createFreshness({ redis, keys, followers, gaps, clock }: Freshne
 
   /** Undefined where Redis can't say. */
   async function viewOfRedis(): Promise<RedisView | undefined> {
+    const askedAt = performance.now()
     const asked = readView(redis, keys)
     try {
       const view = await within(asked, answerMs)
+      tallies.redisRoundTrip.note(performance.now() - askedAt)
       trusted = isTrustworthy(view) ? view : undefined
       trustedAt = performance.now()
       return trusted

@@ -9,7 +9,9 @@ import type { Role } from '../http/route.ts'
 import { roleOf } from '../http/route-table.ts'
 import type { Logger } from '../logging.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
+import { tallies } from '../metrics/tallies.ts'
 import { requestContext, requestIdHeader } from '../request-context.ts'
+import { traceparentHeader } from '../tracing/tracer.ts'
 import type { HandlerDirectory } from './handler-registry.ts'
 
 /** Set on what was forwarded: it is not forwarded again. */
@@ -85,7 +87,9 @@ export function createForwarder(options: {
     const { incoming, outgoing } = (c.env ?? {}) as { incoming?: IncomingMessage; outgoing?: ServerResponse }
     if (!incoming || !outgoing || incoming.headers[forwardedHeader] !== undefined) return undefined
     const to = roleOf(incoming.method ?? 'GET', path)?.role
-    return to === undefined || to === role ? undefined : forward(incoming, outgoing, to)
+    if (to === undefined || to === role) return undefined
+    tallies.misrouted++
+    return forward(incoming, outgoing, to)
   }
   return Object.assign(forwarder, {
     close() {
@@ -154,12 +158,16 @@ function passThrough(incoming: IncomingMessage, outgoing: ServerResponse, upstre
 }
 
 function requestHeaders(incoming: IncomingMessage): string[] {
-  const headers = endToEnd(incoming.rawHeaders, ['x-forwarded-for', requestIdHeader])
+  const request = requestContext.getStore()
+  const traceparent = request?.span?.traceparent
+  const own = traceparent === undefined ? [] : [traceparentHeader]
+  const headers = endToEnd(incoming.rawHeaders, ['x-forwarded-for', requestIdHeader, ...own])
+  if (traceparent !== undefined) headers.push(traceparentHeader, traceparent)
   const before = incoming.headers['x-forwarded-for']
   const peer = incoming.socket.remoteAddress ?? '127.0.0.1'
   headers.push('X-Forwarded-For', before === undefined ? peer : `${String(before)}, ${peer}`)
   headers.push(forwardedHeader, '1')
-  const requestId = requestContext.getStore()?.requestId ?? incoming.headers[requestIdHeader]
+  const requestId = request?.requestId ?? incoming.headers[requestIdHeader]
   if (typeof requestId === 'string') headers.push(requestIdHeader, requestId)
   return headers
 }
