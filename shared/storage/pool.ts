@@ -14,6 +14,9 @@ export interface PoolOptions<T extends Record<string, unknown>> {
  *  this long to be answered. */
 const answerAfterLossMs = 5_000
 
+/** For queries under way at the end. Without a bound, the driver waits for ever for a connection that was refused just then. */
+const endTimeoutS = 3
+
 /** What postgres.js's queries carry beside their promise. */
 interface DriverQuery {
   handler: (query: DriverQuery) => unknown
@@ -136,7 +139,7 @@ export function outlivingPool<T extends Record<string, unknown>>({ make, answerM
     async end(options?: { timeout?: number }) {
       ending = true
       clearTimeout(watching)
-      await Promise.all([current, ...retired].map((client) => client.sql.end(options)))
+      await Promise.all([current, ...retired].map((client) => client.sql.end({ timeout: endTimeoutS, ...options })))
     },
   }) as unknown as postgres.Sql<T>
 }
