@@ -1,5 +1,5 @@
 /** The image and the compose file, used as an operator uses them: deploy, talk, upgrade, scale and roll back under load. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -22,6 +22,8 @@ const subnet = `10.231.${process.pid % 250}.0/24`
 const compose = (...args: string[]) =>
   run(path.join(root, 'infra/scripts/compose'), ['-d', dir, ...args], {
     GANGLION_ENGINE: 'podman',
+    // A version that does not start is found out soon.
+    GANGLION_READY_SECONDS: '30',
     GANGLION_SUBNET: subnet,
   })
 const containersOf = async (service: string) =>
@@ -93,6 +95,8 @@ describe('compose', () => {
   }
 
   beforeAll(async () => {
+    mkdirSync(path.join(dir, 'config'), { recursive: true })
+    writeFileSync(path.join(dir, 'config/test.yaml'), 'rate_limits: { enabled: false }\n')
     ports = [await freePort(), 0]
     ports[1] = ports[0] + 1
     await compose('deploy', '--server-name', 'compose.test', '--image', `${image}:1`, '--port', String(ports[0]))
