@@ -14,7 +14,7 @@ import { freePort } from '../support/server-process.ts'
 
 const answerWithinMs = 300
 /** Other tests and whatever else runs on the machine make starts longer; nothing makes them shorter. */
-const starts = 12
+const starts = 20
 
 describe.runIf(redisInstalled)('a handler started cold', () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-cold-'))
