@@ -107,7 +107,8 @@ export class Exchange {
     this.#tried.push(upstream)
     upstream.load++
     const { method = 'GET', url: target = '/' } = this.#incoming
-    const request = this.#deps.connections.request(upstream.url, method, target, this.#headers)
+    const headers = upstream.host === undefined ? this.#headers : withHost(this.#headers, upstream.host)
+    const request = this.#deps.connections.request(upstream.url, method, target, headers)
     this.#request = request
     let over = false
     const end = () => {
@@ -233,6 +234,10 @@ function requestHeaders(incoming: IncomingMessage, facts: ClientFacts): string[]
   headers.push(...forwardedHeaders(facts))
   if (incoming.headers.host === undefined) headers.push('Host', 'localhost')
   return headers
+}
+
+function withHost(headers: readonly string[], host: string): string[] {
+  return headers.map((text, i) => (i % 2 === 1 && headers[i - 1]?.toLowerCase() === 'host' ? host : text))
 }
 
 function answerHeaders(answer: IncomingMessage): string[] {

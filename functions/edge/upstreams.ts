@@ -10,6 +10,8 @@ export interface Upstream {
   /** Left alone until then, on the monotonic clock; 0 when it is well. */
   awayUntilMs: number
   readonly hash: number
+  /** What its Host header has to say, where it is reached by a name: what stands behind that name may route by it. */
+  readonly host: string | undefined
 }
 
 /** A request meets the handler of its key unless that one has this many times the mean under way, and this many more. */
@@ -34,7 +36,7 @@ export class Upstreams {
   set(urls: readonly string[]): void {
     const known = new Map(this.#all.map((upstream) => [upstream.url, upstream]))
     this.#all = [...new Set(urls.map((url) => url.replace(/\/+$/, '')))].map(
-      (url) => known.get(url) ?? { url, load: 0, failures: 0, awayUntilMs: 0, hash: hashOf(url) },
+      (url) => known.get(url) ?? { url, load: 0, failures: 0, awayUntilMs: 0, hash: hashOf(url), host: nameOf(url) },
     )
     if (this.#all.length > 0) for (const told of this.#waiting.splice(0)) told()
   }
@@ -96,6 +98,12 @@ export class Upstreams {
     }
     return best ?? lessBusy(candidates)
   }
+}
+
+/** Host and port of a URL with a name; undefined for an address. */
+function nameOf(url: string): string | undefined {
+  const { hostname, host } = new URL(url)
+  return /^(?:\[.*\]|[\d.]+)$/.test(hostname) ? undefined : host
 }
 
 function lessBusy(candidates: readonly Upstream[]): Upstream | undefined {
