@@ -16,6 +16,7 @@ import {
   type VisibilityChange,
   visibilityChanges,
 } from '../../shared/storage/sync-rooms.ts'
+import { erasedCopies } from '../../shared/timeline/erased-copies.ts'
 import type { TimelineEvent } from '../../shared/timeline/timeline-event.ts'
 import type { Live } from './live.ts'
 import type { CachedEvent } from './live-room.ts'
@@ -85,7 +86,10 @@ async function readMissing(
     if (shared) for (const [i, part] of parts.entries()) shareTimeline(part, shared[i])
   }
   const hidden = sections.filter(reachesBeforeJoin)
-  if (hidden.length > 0) await hideInvisible(context, hidden)
+  if (hidden.length > 0) {
+    await hideInvisible(context, hidden)
+    await hideErased(context, hidden)
+  }
   if (!readStateFromMemory(context, sections)) await readState(context, sections)
   return sections
 }
@@ -235,6 +239,21 @@ async function hideInvisible(context: SectionContext, sections: readonly RoomSec
     section.limited = true
     const first = visible[0]
     section.start = first ? first.event.position - 1 : section.part.upTo
+  }
+}
+
+/** Puts redacted copies in the place of what erased users wrote while the user was not there. */
+async function hideErased({ sql }: SectionContext, sections: readonly RoomSection[]): Promise<void> {
+  const before = sections.flatMap((section) =>
+    section.events.map(({ event }) => event).filter((event) => membershipAt(section, event) !== 'join'),
+  )
+  const copies = before.length > 0 ? await erasedCopies(sql, before) : new Map<number, TimelineEvent>()
+  if (copies.size === 0) return
+  for (const section of sections) {
+    section.events = section.events.map((shown) => {
+      const copy = copies.get(shown.event.event_nid)
+      return copy ? { event: copy } : shown
+    })
   }
 }
 

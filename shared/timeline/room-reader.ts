@@ -17,6 +17,7 @@ import type { RoomRef } from '../storage/events.ts'
 import { type MemberEvent, memberEvents } from '../storage/members.ts'
 import { historyVisibilities, type RoomStanding, roomStanding } from '../storage/rooms.ts'
 import type { ReadSql } from '../storage/sql.ts'
+import { erasedCopies } from './erased-copies.ts'
 import type { TimelineEvent } from './timeline-event.ts'
 import { createStateGlimpses, membershipIn, sees, visibilityIn } from './visibility.ts'
 
@@ -137,6 +138,21 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
       }),
     )
 
+  /** With redacted copies of what erased users wrote while the reader was not there. */
+  async function withErased(view: RoomView, seen: SeenEvent[]): Promise<SeenEvent[]> {
+    const before = seen.filter(({ event, membership }) => membership !== 'join' && event.sender !== view.user_id)
+    if (before.length === 0) return seen
+    const copies = await erasedCopies(
+      sql,
+      before.map(({ event }) => event),
+    )
+    if (copies.size === 0) return seen
+    return seen.map((one) => {
+      const copy = one.membership === 'join' ? undefined : copies.get(one.event.event_nid)
+      return copy ? { ...one, event: copy } : one
+    })
+  }
+
   const seesAll = async (view: RoomView) => view.membership === 'join' && (await wasNeverHidden(view))
 
   return {
@@ -175,7 +191,10 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
           return events.map((event) => ({ event, membership: 'join' }))
         }
         const history = await stepsOf(view, user_id)
-        return events.map((event) => ({ event, membership: membershipAt(history, event.position) }))
+        return withErased(
+          view,
+          events.map((event) => ({ event, membership: membershipAt(history, event.position) })),
+        )
       }
       const [history, states] = await Promise.all([stepsOf(view, user_id), glimpses.of(user_id, events)])
       const lastJoin = view.membership === 'join' ? Number.POSITIVE_INFINITY : lastJoinOf(history)
@@ -185,7 +204,7 @@ export function createRoomReader({ sql, replication }: RoomReaderDeps): RoomRead
         if (!state || !sees(event, user_id, state, lastJoin > event.position)) continue
         seen.push({ event, membership: state.membership ?? 'leave' })
       }
-      return seen
+      return withErased(view, seen)
     },
 
     ignoredUsers: (user) =>
