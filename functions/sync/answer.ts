@@ -37,7 +37,11 @@ import { type RoomSection, readSections, type SectionContext } from './timelines
 import { refreshUnread } from './unread.ts'
 
 /** Rooms read together. */
-const roomsAtOnce = 100
+const roomsAtOnce = 40
+/** Where rooms turn out to be small, more are read together: as many as make an answer of this many characters. */
+const charactersAtOnce = 512 * 1024
+const smallRoomsAtOnce = 150
+const largeRoomsAtOnce = 5
 const membersAtOnce = 4_000
 const empty = { main: { notifications: 0, highlights: 0 }, threads: new Map() }
 
@@ -230,24 +234,39 @@ async function* joinedRooms(context: AnswerContext, plan: Plan): AsyncIterable<s
     if (sections instanceof Promise) sections.catch(() => {})
     return sections
   }
-  const chunks = portions(plan.joins, !context.filter.lazyMembers)
+  const size = { rooms: roomsAtOnce }
   let reading: Soon<string[]> | undefined
-  for (const chunk of chunks) {
+  for (const chunk of portions(plan.joins, size, !context.filter.lazyMembers)) {
     const next = read(chunk)
-    for (const piece of (await reading) ?? []) yield piece
+    const pieces = (await reading) ?? []
+    if (pieces.length > 0) size.rooms = roomsOfSize(pieces)
+    for (const piece of pieces) yield piece
     reading = next
   }
   for (const piece of (await reading) ?? []) yield piece
 }
 
-/** Rooms that are read together: few where all members of large rooms are sent. */
-function* portions(parts: readonly JoinPart[], allMembers: boolean): Iterable<JoinPart[]> {
+/** How many rooms such as these make a portion. */
+function roomsOfSize(pieces: readonly string[]): number {
+  let characters = 0
+  for (const piece of pieces) characters += piece.length
+  const rooms = Math.floor((charactersAtOnce * pieces.length) / characters)
+  return Math.min(smallRoomsAtOnce, Math.max(largeRoomsAtOnce, rooms))
+}
+
+/** Rooms that are read together, `size.rooms` as it is when a portion is asked for: few where all members of large rooms
+ *  are sent. */
+function* portions(
+  parts: readonly JoinPart[],
+  size: { readonly rooms: number },
+  allMembers: boolean,
+): Iterable<JoinPart[]> {
   let portion: JoinPart[] = []
   let members = 0
   for (const part of parts) {
     portion.push(part)
     if (allMembers && part.fullState) members += part.room.joinedMembers
-    if (portion.length < roomsAtOnce && members < membersAtOnce) continue
+    if (portion.length < size.rooms && members < membersAtOnce) continue
     yield portion
     portion = []
     members = 0

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest'
-import { systemClock } from '../../../shared/clock.ts'
+import { type Clock, fakeClock } from '../../../shared/clock.ts'
 import type { EventId, RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { type TestMain, testMain } from '../../../test/support/main.ts'
 import type { Committer } from '../persist/writes.ts'
@@ -11,7 +11,7 @@ let main: TestMain
 afterEach(() => main.drop())
 
 /** Another engine on main's database, whose commits the test can stop. */
-async function engine(options: { taskDeadlineMs?: number; warmRoomsBytes?: number } = {}) {
+async function engine(options: { clock?: Clock; warmRoomsBytes?: number } = {}) {
   main = await testMain()
   const alice = await main.user('alice')
   const { deps } = main.rooms
@@ -66,7 +66,8 @@ describe('the room engine', () => {
   })
 
   test('a task that hangs is reported and its room goes on, others never wait', async () => {
-    const { rooms, alice, stalls, room_id } = await engine({ taskDeadlineMs: 100 })
+    const clock = fakeClock()
+    const { rooms, alice, stalls, room_id } = await engine({ clock })
     const [stuck, other] = [await room_id(), await room_id()]
     const hung = Promise.withResolvers<void>()
     const late = rooms.run(stuck, 'hanging', async ({ append }) => {
@@ -76,6 +77,7 @@ describe('the room engine', () => {
     const waiting = send(rooms, stuck, alice)
     await send(rooms, other, alice)
     expect(stalls).toEqual([])
+    clock.advance(30_000)
     await waiting
     expect(stalls).toMatchObject([{ room_id: stuck, holder: 'hanging', waiting: 1 }])
     hung.resolve()
@@ -91,8 +93,7 @@ describe('the room engine', () => {
     const open = Promise.withResolvers<void>()
     gate.before = open.promise
     const sends = ids.flatMap((id) => [send(rooms, id, alice), send(rooms, id, alice)])
-    await new Promise<void>((resolve) => systemClock.after(50, resolve))
-    expect(rooms.stats.warmRooms).toBe(4)
+    await expect.poll(() => rooms.stats.warmRooms).toBe(4)
     gate.before = undefined
     open.resolve()
     await Promise.all(sends)
