@@ -15,6 +15,7 @@ import { listenAtEdge } from './edge-server.ts'
 import { Exchange, type ExchangeDeps, writeAnswer } from './exchange.ts'
 import type { ClientFacts } from './forwarded-headers.ts'
 import { handlerConnections } from './handler-connections.ts'
+import { handlerSessions } from './handler-sessions.ts'
 import { Upstreams } from './upstreams.ts'
 
 export interface Edge {
@@ -49,6 +50,7 @@ export async function createEdge(
     roles.map((role) => [role, new Upstreams({ urls: config.edge.upstreams[role] ?? [] })]),
   ) as Record<Role, Upstreams>
   const connections = handlerConnections({ lastAnswersMs: options.handlersLastAnswersMs })
+  const sessions = handlerSessions({ lastAnswersMs: options.handlersLastAnswersMs })
   const clientAddress = clientAddressBehind(config.trusted_proxies)
   const requestIdOf = requestIdsBehind(config.trusted_proxies)
   const limits = config.edge.body_limits
@@ -57,8 +59,16 @@ export async function createEdge(
   const onFailure: ExchangeDeps['onFailure'] = ({ upstream, requestId, error, answered }) =>
     log.warn({ upstream, request_id: requestId, err: error, answered }, 'a handler failed')
   const deps = Object.fromEntries(
-    roles.map((role) => [role, { upstreams: upstreams[role], connections, onFailure }]),
+    roles.map((role) => [
+      role,
+      { upstreams: upstreams[role], connections, sessions: travelTogether(role) ? sessions : undefined, onFailure },
+    ]),
   ) as Record<Role, ExchangeDeps>
+
+  /** Only who announced itself is known to be one process: behind a configured URL, many may stand. Media is large. */
+  function travelTogether(role: Role): boolean {
+    return config.edge.upstreams[role] === undefined && role !== 'media'
+  }
 
   const observed = options.observe && observersByRole(options.observe)
 
@@ -125,12 +135,15 @@ export async function createEdge(
     addresses: server.addresses,
     setUpstreams(role, urls) {
       upstreams[role].set(urls)
-      connections.keepOnly(new Set(roles.flatMap((each) => upstreams[each].all.map(({ url }) => url))))
+      const present = new Set(roles.flatMap((each) => upstreams[each].all.map((upstream) => upstream.url)))
+      connections.keepOnly(present)
+      sessions.keepOnly(present)
     },
     async close() {
       stopping = true
       await server.close({ lastAnswersMs: options.lastAnswersMs ?? 0, drainMs })
       connections.close()
+      sessions.close()
     },
   }
 }

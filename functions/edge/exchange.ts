@@ -5,11 +5,14 @@ import { brokenOff, type EdgeAnswer, noHandler, tookTooLong, tooLarge } from './
 import type { Forward } from './decide.ts'
 import { answerHeaderGoesOn, type ClientFacts, forwardedHeaders, requestHeaderGoesOn } from './forwarded-headers.ts'
 import type { HandlerConnections } from './handler-connections.ts'
+import type { HandlerSessions } from './handler-sessions.ts'
 import type { Upstream, Upstreams } from './upstreams.ts'
 
 export interface ExchangeDeps {
   readonly upstreams: Upstreams
   readonly connections: HandlerConnections
+  /** Where each upstream is one process: small requests travel together. */
+  readonly sessions: HandlerSessions | undefined
   readonly onFailure: (failure: { upstream: string; requestId: string; error: Error; answered: boolean }) => void
 }
 
@@ -37,7 +40,8 @@ export class Exchange {
   /** The body goes out as it comes in, once. */
   #streams = false
   #streaming = false
-  #request: ClientRequest | undefined
+  /** Ends what is under way, for a client that left. */
+  #abandon: (() => void) | undefined
   #clientLeft = false
 
   constructor(
@@ -59,7 +63,7 @@ export class Exchange {
     this.#outgoing.once('close', () => {
       if (this.#outgoing.writableFinished) return
       this.#clientLeft = true
-      this.#request?.destroy()
+      this.#abandon?.()
     })
     const { headers } = this.#incoming
     const chunked = headers['transfer-encoding'] !== undefined
@@ -105,38 +109,102 @@ export class Exchange {
 
   #send(upstream: Upstream): void {
     this.#tried.push(upstream)
-    upstream.load++
-    const { method = 'GET', url: target = '/' } = this.#incoming
-    const headers = upstream.host === undefined ? this.#headers : withHost(this.#headers, upstream.host)
-    const request = this.#deps.connections.request(upstream.url, method, target, headers)
-    this.#request = request
+    if (this.#streams || !this.#sendInSession(upstream)) this.#sendAlone(upstream)
+  }
+
+  /** Counts the request as one under way at the handler, until the function that comes back is called; true the first time. */
+  #begin(upstream: Upstream, giveUp: () => void): () => boolean {
     let over = false
-    const end = () => {
-      if (over) return
-      over = true
-      upstream.load--
-      clearTimeout(late)
-    }
+    upstream.load++
     const late = setTimeout(() => {
       end()
-      request.destroy()
+      giveUp()
       this.#answer(tookTooLong)
     }, answerMs)
-    request.once('response', (answer) => {
+    const end = () => {
       clearTimeout(late)
-      this.#deps.upstreams.succeeded(upstream)
+      if (over) return false
+      over = true
+      upstream.load--
+      return true
+    }
+    return end
+  }
+
+  /** False where the handler takes no sessions. */
+  #sendInSession(upstream: Upstream): boolean {
+    const { sessions, upstreams } = this.#deps
+    if (!sessions) return false
+    const outgoing = this.#outgoing
+    const head = `${this.#incoming.method}\n${this.#incoming.url}\n${this.#headersFor(upstream).join('\n')}`
+    let owed = 0
+    const sent = sessions.send(upstream.url, head, this.#body, {
+      whole: (status, headers, body) => {
+        end()
+        upstreams.succeeded(upstream)
+        if (!this.#clientLeft && !outgoing.headersSent) writeWhole(outgoing, status, headers, body)
+      },
+      head: (status, headers) => {
+        upstreams.succeeded(upstream)
+        if (!outgoing.headersSent) outgoing.writeHead(status, [...headers])
+      },
+      chunk: (bytes) => {
+        if (outgoing.write(bytes)) sent?.taken(bytes.length)
+        else {
+          if (owed === 0) {
+            outgoing.once('drain', () => {
+              sent?.taken(owed)
+              owed = 0
+            })
+          }
+          owed += bytes.length
+        }
+      },
+      end: () => {
+        end()
+        outgoing.end()
+      },
+      failed: (error, reached) => {
+        if (end() && !this.#clientLeft) this.#failed(upstream, error, reached)
+      },
+      refused: () => {
+        if (end() && !this.#clientLeft) this.#sendAlone(upstream)
+      },
+    })
+    if (!sent) return false
+    const end = this.#begin(upstream, () => sent.giveUp())
+    this.#abandon = () => {
+      end()
+      sent.giveUp()
+    }
+    return true
+  }
+
+  #sendAlone(upstream: Upstream): void {
+    const { upstreams, connections } = this.#deps
+    const { method = 'GET', url: target = '/' } = this.#incoming
+    const request = connections.request(upstream.url, method, target, this.#headersFor(upstream))
+    const end = this.#begin(upstream, () => request.destroy())
+    this.#abandon = () => request.destroy()
+    request.once('response', (answer) => {
+      upstreams.succeeded(upstream)
       answer.once('close', end)
       this.#relay(answer, upstream)
     })
     request.once('error', (error) => {
-      if (over) return
-      end()
-      if (!this.#clientLeft) this.#failed(upstream, request, error)
+      if (!end() || this.#clientLeft) return
+      const reached = connections.reached(request)
+      // A connection that was kept and closed by the other side in the same moment says nothing of the handler's health.
+      this.#failed(upstream, error, reached, reached && request.reusedSocket)
     })
     if (this.#streams) {
       // Not a byte of it is taken before somebody is there to get it: another handler can still have it whole.
-      this.#deps.connections.whenConnected(request, () => this.#stream(request))
+      connections.whenConnected(request, () => this.#stream(request))
     } else request.end(this.#body)
+  }
+
+  #headersFor(upstream: Upstream): string[] {
+    return upstream.host === undefined ? this.#headers : withHost(this.#headers, upstream.host)
   }
 
   #stream(request: ClientRequest): void {
@@ -167,16 +235,14 @@ export class Exchange {
     })
   }
 
-  #failed(upstream: Upstream, request: ClientRequest, error: Error): void {
-    const { upstreams, connections, onFailure } = this.#deps
-    const reached = connections.reached(request)
+  #failed(upstream: Upstream, error: Error, reached: boolean, isWell = false): void {
+    const { upstreams, onFailure } = this.#deps
     const answered = this.#outgoing.headersSent
-    // A connection that was kept and closed by the other side in the same moment says nothing of the handler's health.
-    if (!reached || !request.reusedSocket) upstreams.failed(upstream)
+    if (!isWell) upstreams.failed(upstream)
     onFailure({ upstream: upstream.url, requestId: this.#requestId, error, answered })
     if (answered) {
-      // The client must see that this is not the end of the answer.
-      this.#outgoing.destroy()
+      // The client gets what there is, and must see that this is not the end of the answer.
+      this.#outgoing.socket?.destroySoon()
       return
     }
     const again = !this.#streaming && (!reached || this.#forward.repeatable) && this.#tried.length < attemptsMax
@@ -221,6 +287,16 @@ export class Exchange {
 export function writeAnswer(outgoing: ServerResponse, { status, headers, body }: EdgeAnswer): void {
   outgoing.writeHead(status, body === undefined ? headers : { ...headers, 'Content-Length': Buffer.byteLength(body) })
   outgoing.end(body)
+}
+
+/** Bodies up to this size are given to node as text of one-byte characters, which goes out in one write with the head. */
+const oneWriteBytesMax = 16 * 1024
+
+function writeWhole(outgoing: ServerResponse, status: number, headers: readonly string[], body: Buffer): void {
+  const framed = status === 204 || status === 304 || outgoing.req.method === 'HEAD'
+  outgoing.writeHead(status, framed ? [...headers] : [...headers, 'Content-Length', String(body.length)])
+  if (body.length <= oneWriteBytesMax) outgoing.end(body.toString('latin1'), 'latin1')
+  else outgoing.end(body)
 }
 
 function requestHeaders(incoming: IncomingMessage, facts: ClientFacts): string[] {

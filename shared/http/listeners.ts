@@ -7,6 +7,8 @@ import type { AddressInfo } from 'node:net'
 import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
 import type { Config } from '../config/schema.ts'
 import { advertisedUrl } from './advertised-url.ts'
+import { trustedPeers } from './request-info.ts'
+import { asksForSession, type Sessions, serveSessions } from './session/serve.ts'
 
 export type Fetch = (request: Request, env: HttpBindings) => Response | Promise<Response>
 
@@ -40,11 +42,14 @@ export async function bindListeners(config: Config): Promise<Listeners> {
   opened.promise.catch(() => undefined)
   const answer: Fetch = (request, env) => (fetch ? fetch(request, env) : opened.promise.then((f) => f(request, env)))
   const servers: Server[] = []
+  const sessions: Sessions[] = []
   const addresses: string[] = []
+  const isTrusted = trustedPeers(config.trusted_proxies)
   try {
     for (const listener of config.listeners) {
       const server = serverFor(listener, answer)
       servers.push(server)
+      sessions.push(serveSessions(server, isTrusted))
       addresses.push(await listen(server, listener))
     }
   } catch (error) {
@@ -64,17 +69,20 @@ export async function bindListeners(config: Config): Promise<Listeners> {
           response.shouldKeepAlive = false
         })
       }
+      for (const each of sessions) each.leave()
     },
     async close(drainMs) {
       opened.reject(new Error('the server closed before it was ready'))
       const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())))
       // Connections end after the answer under way.
       for (const server of servers) server.closeIdleConnections()
+      for (const each of sessions) each.leave()
       const idle = setInterval(() => {
         for (const server of servers) server.closeIdleConnections()
       }, 50)
       const cut = setTimeout(() => {
         for (const server of servers) server.closeAllConnections()
+        for (const each of sessions) each.cut()
       }, drainMs)
       await Promise.all(closed)
       clearInterval(idle)
@@ -99,6 +107,7 @@ function serverFor(listener: Listener, fetch: Fetch): Server {
     keepAliveTimeout: keepAliveTimeoutMs,
     headersTimeout: headersTimeoutMs,
     requestTimeout: requestTimeoutMs,
+    shouldUpgradeCallback: asksForSession,
   }
   // In place of the Host header, which HTTP/1.0 does not need: probes of load balancers come so.
   const hostname = 'localhost'

@@ -2,6 +2,8 @@
 import { BlockList, isIP } from 'node:net'
 import type { RequestInfo } from './route.ts'
 
+const knownAddressesMax = 4_096
+
 /** The part of node's request that the address is read from; absent where no socket is (tests). */
 export interface Peer {
   readonly socket?: { readonly remoteAddress?: string | undefined } | undefined
@@ -48,9 +50,16 @@ function trustedAddresses(trustedProxies: readonly string[]): (address: string) 
     if (prefix === undefined) trusted.addAddress(address, type)
     else trusted.addSubnet(address, Number(prefix), type)
   }
+  // The few proxies there are ask with every request.
+  const known = new Map<string, boolean>()
   return (address) => {
+    const before = known.get(address)
+    if (before !== undefined) return before
     const family = isIP(address)
-    return family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
+    const isTrusted = family !== 0 && trusted.check(address, family === 6 ? 'ipv6' : 'ipv4')
+    if (known.size >= knownAddressesMax) known.clear()
+    known.set(address, isTrusted)
+    return isTrusted
   }
 }
 

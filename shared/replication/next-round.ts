@@ -7,7 +7,8 @@ export function nextRound<T>(work: () => Promise<T>): () => Promise<T> {
   let running = false
 
   async function run(): Promise<void> {
-    running = true
+    // Who asks in the same turn goes along.
+    await undefined
     for (let round = next; round; round = next) {
       next = undefined
       try {
@@ -22,7 +23,10 @@ export function nextRound<T>(work: () => Promise<T>): () => Promise<T> {
   return () => {
     next ??= Promise.withResolvers<T>()
     const { promise } = next
-    if (!running) void run()
+    if (!running) {
+      running = true
+      void run()
+    }
     return promise
   }
 }

@@ -5,6 +5,7 @@ import { createEdge, type Edge } from '../../functions/edge/edge.ts'
 import { configFrom } from '../../shared/config/load.ts'
 import type { Role } from '../../shared/http/route.ts'
 import { roles } from '../../shared/http/route-table.ts'
+import { asksForSession, serveSessions } from '../../shared/http/session/serve.ts'
 import { createLogger } from '../../shared/logging.ts'
 
 export interface Seen {
@@ -42,7 +43,9 @@ export function telling(role: string): Answer {
 }
 
 export async function testHandler(answer: Answer, port = 0): Promise<TestHandler> {
-  const server: Server = createServer({ keepAliveTimeout: 60_000, requestTimeout: 0 }, answer)
+  const options = { keepAliveTimeout: 60_000, requestTimeout: 0, shouldUpgradeCallback: asksForSession }
+  const server: Server = createServer(options, answer)
+  const sessions = serveSessions(server, () => true)
   let open = 0
   server.on('connection', (socket) => {
     open++
@@ -58,24 +61,34 @@ export async function testHandler(answer: Answer, port = 0): Promise<TestHandler
       new Promise((resolve) => {
         server.close(() => resolve())
         server.closeAllConnections()
+        sessions.cut()
       }),
   }
 }
 
+/** How requests reach handlers: each on a connection of its own, as where they are configured, or together in one session,
+ *  as where they announced themselves. */
+export const ways = [
+  ['a connection each', false],
+  ['one session', true],
+] as const
+
 /** An edge on a free port before these handlers. */
-export function testEdge(
+export async function testEdge(
   upstreams: Partial<Record<Role, readonly string[]>>,
   settings: Readonly<Record<string, unknown>> = {},
   edgeSettings: Readonly<Record<string, unknown>> = {},
-  options: Parameters<typeof createEdge>[2] = {},
+  { together = false, ...options }: Parameters<typeof createEdge>[2] & { readonly together?: boolean } = {},
 ): Promise<Edge> {
-  const all = Object.fromEntries(roles.map((role) => [role, upstreams[role] ?? []]))
+  const all = together ? {} : Object.fromEntries(roles.map((role) => [role, upstreams[role] ?? []]))
   const config = configFrom({
     server_name: 'test.local',
     edge: { listeners: [{ port: 0 }], upstreams: all, ...edgeSettings },
     ...settings,
   })
-  return createEdge(config, createLogger({ level: 'error', format: 'json' }), options)
+  const edge = await createEdge(config, createLogger({ level: 'error', format: 'json' }), options)
+  if (together) for (const role of roles) edge.setUpstreams(role, upstreams[role] ?? [])
+  return edge
 }
 
 export interface RawAnswer {
