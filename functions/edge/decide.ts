@@ -5,7 +5,6 @@ import { preflightHeaders } from '../../shared/http/headers.ts'
 import type { Role } from '../../shared/http/route.ts'
 import { type RoutedTo, roleOf } from '../../shared/http/route-table.ts'
 import { type EdgeAnswer, tooLarge, unknownPath } from './answers.ts'
-import { isRepeatable } from './repeatable.ts'
 
 export interface RequestLine {
   readonly method: string
@@ -21,8 +20,6 @@ export interface Forward {
   /** What the requests that should meet the same handler have in common. */
   readonly stickyKey: string | undefined
   readonly bodyBytesMax: number
-  /** Two effects are as one: it may be sent again to another handler after the first went silent. */
-  readonly repeatable: boolean
 }
 
 export type BodyLimits = Readonly<Record<Role, number>>
@@ -40,7 +37,6 @@ export function decide(request: RequestLine, limits: BodyLimits): Decision {
       role: to.role,
       stickyKey: stickyKeyOf(to, request),
       bodyBytesMax,
-      repeatable: isRepeatable(request.method, request.target),
     },
   }
 }

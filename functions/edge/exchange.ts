@@ -6,6 +6,7 @@ import type { Forward } from './decide.ts'
 import { answerHeaderGoesOn, type ClientFacts, forwardedHeaders, requestHeaderGoesOn } from './forwarded-headers.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { HandlerSessions } from './handler-sessions.ts'
+import { isRepeatable } from './repeatable.ts'
 import type { Upstream, Upstreams } from './upstreams.ts'
 
 export interface ExchangeDeps {
@@ -245,13 +246,18 @@ export class Exchange {
       this.#outgoing.socket?.destroySoon()
       return
     }
-    const again = !this.#streaming && (!reached || this.#forward.repeatable) && this.#tried.length < attemptsMax
+    const again = !this.#streaming && (!reached || this.#isRepeatable()) && this.#tried.length < attemptsMax
     if (!again) this.#answer(reached ? brokenOff : noHandler)
     else {
       const next = upstreams.pick(this.#forward.stickyKey, this.#tried)
       if (next) this.#send(next)
       else this.#answer(reached ? brokenOff : noHandler)
     }
+  }
+
+  #isRepeatable(): boolean {
+    const { method = 'GET', url = '/' } = this.#incoming
+    return isRepeatable(method, url)
   }
 
   #relay(answer: IncomingMessage, upstream: Upstream): void {

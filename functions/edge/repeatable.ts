@@ -1,5 +1,5 @@
-/** Which requests may be sent once more when a handler went silent after it had them: those whose second run changes
- *  nothing, and answers what the first would have answered. */
+/** Which requests may be sent once more to another handler when one went silent after it had them: those whose second run
+ *  changes nothing, and answers what the first would have answered. */
 import type { Method } from '../../shared/http/route.ts'
 import { createRouter } from '../../shared/http/router.ts'
 

@@ -6,6 +6,7 @@ import { brokenOff, type EdgeAnswer, noHandler, tooLarge } from './answers.ts'
 import { type ContainerNamespace, containerNames, fetchFromContainer } from './containers.ts'
 import { type Decision, decide } from './decide.ts'
 import { answerHeaderGoesOn, forwardedHeaders, requestHeaderGoesOn } from './forwarded-headers.ts'
+import { isRepeatable } from './repeatable.ts'
 import { Upstreams } from './upstreams.ts'
 
 export { ClientContainer, FederationContainer, MediaContainer, SyncContainer } from './containers.ts'
@@ -45,7 +46,7 @@ async function answer(request: Request, env: EdgeEnvironment): Promise<Response>
     limitsOf(env),
   )
   if (decision.answer) return ownAnswer(decision.answer)
-  const { role, stickyKey, bodyBytesMax, repeatable } = decision.forward
+  const { role, stickyKey, bodyBytesMax } = decision.forward
   const { upstreams, fetch } = rolesBehind(env)[role]
 
   const body = await sendableBody(request, length, bodyBytesMax)
@@ -72,8 +73,8 @@ async function answer(request: Request, env: EdgeEnvironment): Promise<Response>
       if (request.signal.aborted) throw error
       upstreams.failed(upstream)
       // A failed fetch does not tell whether the handler had the request.
-      const again = repeatable && !(body instanceof ReadableStream) && tried.length < attemptsMax
-      if (!again) return ownAnswer(brokenOff)
+      const again = tried.length < attemptsMax && !(body instanceof ReadableStream)
+      if (!again || !isRepeatable(method, target)) return ownAnswer(brokenOff)
     } finally {
       upstream.load--
     }

@@ -8,7 +8,7 @@ import { type StreamName, type StreamPositions, streamNames } from '../streams/r
 import type { Followers } from './followers.ts'
 import type { GapFiller } from './gap-filler.ts'
 import { nextRound } from './next-round.ts'
-import { isTrustworthy, type RedisView, type ReplicationKeys, readView } from './redis-state.ts'
+import { isTrustworthy, type RedisView, type ReplicationKeys, viewReader } from './redis-state.ts'
 
 /** Redis answers within a millisecond; who waits longer is served by Postgres. */
 const answerMs = 300
@@ -37,6 +37,7 @@ export interface Freshness {
 }
 
 export function createFreshness({ redis, keys, followers, gaps, clock }: FreshnessDeps): Freshness {
+  const readView = viewReader(redis, keys)
   let answering = true
   let trusted: RedisView | undefined
   let trustedAt = 0
@@ -50,7 +51,7 @@ export function createFreshness({ redis, keys, followers, gaps, clock }: Freshne
   }
   /** One at a time: a Redis that hangs is asked again when it has answered, or its client has given up. */
   function probe(): void {
-    readView(redis, keys).then(() => {
+    readView().then(() => {
       answering = true
     }, lost)
   }
@@ -58,7 +59,7 @@ export function createFreshness({ redis, keys, followers, gaps, clock }: Freshne
   /** Undefined where Redis can't say. */
   async function viewOfRedis(): Promise<RedisView | undefined> {
     const askedAt = performance.now()
-    const asked = readView(redis, keys)
+    const asked = readView()
     try {
       const view = await within(asked, answerMs)
       tallies.redisRoundTrip.note(performance.now() - askedAt)

@@ -18,7 +18,7 @@ import {
   parseTime,
   type RedisView,
   type ReplicationKeys,
-  readView,
+  viewReader,
 } from './redis-state.ts'
 
 const beatEveryMs = 500
@@ -67,6 +67,7 @@ const mainRow = v.array(v.object({ id: v.string() }))
 export function createMainBeat(deps: MainBeatDeps): MainBeat {
   const { redis, keys, sql, gaps, mainId, clock, log } = deps
   const { client } = redis
+  const readView = viewReader(redis, keys)
   let state: 'away' | 'joining' | 'up' = 'away'
   /** `time` was Redis's when it was `at` here, or a little later. */
   let redisClock: { time: number; at: number } | undefined
@@ -117,7 +118,7 @@ export function createMainBeat(deps: MainBeatDeps): MainBeat {
   async function probe(): Promise<void> {
     try {
       await readMains()
-      const view = await readView(redis, keys)
+      const view = await readView()
       heard(view.time)
       if (closed) return
       if (knowsMains()) await join(view)

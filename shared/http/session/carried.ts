@@ -36,7 +36,7 @@ export function carriedRequest(head: string, body: Buffer, socket: CarriedSocket
 const single = new Set(['authorization', 'content-length', 'content-type', 'host', 'user-agent'])
 
 function headersOf(raw: readonly string[]): IncomingHttpHeaders {
-  const headers: IncomingHttpHeaders = {}
+  const headers = { __proto__: null } as unknown as IncomingHttpHeaders
   for (let i = 0; i < raw.length; i += 2) {
     const name = (raw[i] ?? '').toLowerCase()
     const value = raw[i + 1] ?? ''
