@@ -47,8 +47,8 @@ export interface HandlerSessions {
 const limits = {
   openMs: 3_000,
   /** A connection on which nothing comes for so long, while answers are waited for, is asked whether it is there, and given
-   *  up when that is not answered in the same time again. */
-  silenceMs: 5_000,
+   *  up when that is not answered in the same time again. Of handlers that hang, their silence elsewhere tells sooner. */
+  silenceMs: 15_000,
   /** A handler that took no session is asked again after that: it may be another by then. */
   refusedMs: 60_000,
   headBytes: 16 * 1024,

@@ -15,12 +15,17 @@ export interface User {
   readonly token: string
 }
 
+export interface ServerProcess {
+  readonly name: string
+  readonly pid: number
+}
+
 export interface Bench {
   readonly http: HttpClient
   readonly sql: ReadSql
   readonly accountant: Accountant
-  /** Of the server's processes. */
-  readonly serverPids: readonly number[]
+  /** The server's: `server`, or those of the roles, such as `sync 1`. */
+  readonly processes: readonly ServerProcess[]
   readonly databaseUrl: string
   /** Milliseconds from exec to the first answer. */
   readonly firstStartMs: number
@@ -43,7 +48,7 @@ async function startPostgres(folder: string): Promise<{ url: string; pid: number
 /** What is measured: one process, or the roles with the edge before them. */
 interface Installation {
   readonly baseUrl: string
-  readonly pids: readonly number[]
+  readonly processes: readonly ServerProcess[]
   readonly redis: { readonly url: string; readonly pid: number } | undefined
   readonly firstStartMs: number
   register(name: string): Promise<{ user_id: string; access_token: string }>
@@ -66,8 +71,8 @@ async function startOne(databaseUrl: string, options: BenchOptions): Promise<Ins
   const firstStartMs = await server.start()
   return {
     baseUrl: server.baseUrl,
-    get pids() {
-      return [server.pid]
+    get processes() {
+      return [{ name: 'server', pid: server.pid }]
     },
     redis: undefined,
     firstStartMs,
@@ -100,8 +105,8 @@ async function startAll(
   const firstStartMs = performance.now() - beganMs
   return {
     baseUrl: roles.url,
-    get pids() {
-      return roles.processes.filter((one) => one.running).map((one) => one.pid)
+    get processes() {
+      return roles.processes.filter((one) => one.running)
     },
     get redis() {
       return { url: redis.url, pid: redis.pid }
@@ -138,11 +143,15 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
     sql,
     firstStartMs: server.firstStartMs,
     databaseUrl: postgres.url,
-    get serverPids() {
-      return server.pids
+    get processes() {
+      return server.processes
     },
     accountant: {
-      read: () => createAccountant({ servers: server.pids, postgres: postgres.pid, redis: server.redis }, sql).read(),
+      read: () =>
+        createAccountant(
+          { servers: server.processes.map(({ pid }) => pid), postgres: postgres.pid, redis: server.redis },
+          sql,
+        ).read(),
     },
     async register(name) {
       const made = await server.register(name)

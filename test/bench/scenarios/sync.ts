@@ -17,7 +17,7 @@ export const syncs: Scenario = async (bench) => {
 
   // A fresh process: what the first sync after a start costs.
   await bench.restart()
-  const before = await residentMb(bench.serverPids)
+  const before = await residentMb(bench.processes.map(({ pid }) => pid))
   let bytes = 0
   const initial = async () => {
     const answer = await bench.http.request('GET', '/_matrix/client/v3/sync?timeout=0', user.token)
@@ -26,7 +26,7 @@ export const syncs: Scenario = async (bench) => {
     bytes = answer.body.length
   }
   const first = await measured(bench, `initial sync of ${rooms} rooms, first`, () => drive(1, 1, initial))
-  const after = await residentMb(bench.serverPids)
+  const after = await residentMb(bench.processes.map(({ pid }) => pid))
   const again = await measured(bench, `initial sync of ${rooms} rooms, repeated`, () => drive(10, 1, initial))
 
   const { next_batch } = await sync(bench, user, { timeout: '0' })
