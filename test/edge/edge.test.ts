@@ -202,6 +202,16 @@ describe.each(ways)('%s', (_way, together) => {
       expect(answer.body).toContain('M_TOO_LARGE')
     })
 
+    test.each([
+      'GET /_matrix\n/x HTTP/1.1',
+      'GET / HTTP/1.1\r\nX-A: b\r\n c',
+      'GET / HTTP/1.1\r\nX-A: b\n c',
+      'GET / HTTP/1.1\r\nX-A: b\rc',
+    ])('a line break inside of a line is refused: %j', async (lines) => {
+      const { status } = await rawRequest(port, `${lines}\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      expect(status).toBe(400)
+    })
+
     test('two framings of one body are refused, not guessed', async () => {
       const answer = await rawRequest(
         port,
