@@ -4,8 +4,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { freePort } from '../infra/dev/free-port.ts'
 import { type TestDatabase, testDatabase } from './support/database.ts'
-import { freePort } from './support/server-process.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
 let folder: string

@@ -12,7 +12,7 @@ import { silentLogger } from '../../shared/logging.ts'
 import { openTransport } from '../../shared/redis/connection.ts'
 import { redisInstalled, startRedis } from '../../test/support/redis.ts'
 import { eventually } from '../../test/support/redis-contract.ts'
-import { freePort } from '../../test/support/server-process.ts'
+import { freePort } from '../dev/free-port.ts'
 import { createGateway } from './gateway.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')

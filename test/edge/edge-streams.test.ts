@@ -6,7 +6,7 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { freePort } from '../support/server-process.ts'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { type TestHandler, testHandler, until } from './support.ts'
 
 const megabyte = 1024 * 1024

@@ -5,10 +5,10 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { prefixes } from '../../shared/http/route-data.ts'
 import { roleOf, roles, routeTable } from '../../shared/http/route-table.ts'
 import { HttpClient } from '../support/http-client.ts'
-import { freePort } from '../support/server-process.ts'
 import { type Answer, rawRequest, type Seen, type TestHandler, telling, testHandler, until } from './support.ts'
 
 const command = path.resolve(import.meta.dirname, '../../infra/cli/ganglion.ts')

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
-import { freePort } from '../support/server-process.ts'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { until } from './support.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')

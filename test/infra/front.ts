@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { freePort } from '../support/server-process.ts'
+import { freePort } from '../../infra/dev/free-port.ts'
 
 const docs = path.resolve(import.meta.dirname, '../../docs/deploying.md')
 

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { freePort } from '../support/server-process.ts'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { sharedSecretRegistration } from './accounts.ts'
 import { type Front, startFront } from './front.ts'
 import { startLoad } from './load.ts'

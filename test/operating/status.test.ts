@@ -3,8 +3,9 @@ import { createHmac } from 'node:crypto'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
-import { freePort, type ServerProcess, serverProcess } from '../support/server-process.ts'
+import { type ServerProcess, serverProcess } from '../support/server-process.ts'
 
 interface OtlpSpan {
   readonly traceId: string

@@ -6,11 +6,11 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { type Roles, startRoles } from '../../infra/dev/roles.ts'
 import { testBundles } from '../support/bundles.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
 import { redisInstalled } from '../support/redis.ts'
-import { freePort } from '../support/server-process.ts'
 
 const answerWithinMs = 300
 /** Other tests and whatever else runs on the machine make starts longer; nothing makes them shorter. */

@@ -5,8 +5,8 @@ import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { expect } from 'vitest'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { openGate } from './gate.ts'
-import { freePort } from './server-process.ts'
 
 const installed = spawnSync('pgbouncer', ['--version'], { encoding: 'utf8' })
 /** Undefined where it is not installed. */

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { freePort } from '../../infra/dev/free-port.ts'
 import { type RedisServer, startRedis } from './redis.ts'
-import { freePort } from './server-process.ts'
 
 export interface TlsRedis {
   readonly url: string

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { freePort } from './server-process.ts'
+import { freePort } from '../../infra/dev/free-port.ts'
 
 /** Whether `redis-server` can be started here; where not, says so once a file and the tests that need it are left out. */
 export const redisInstalled: boolean = installed()
