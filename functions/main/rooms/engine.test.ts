@@ -87,6 +87,23 @@ describe('the room engine', () => {
     expect(chain.slice(1).map((event) => event.previous)).toEqual(chain.slice(0, -1).map((event) => [event.id]))
   })
 
+  test('a task that is given up on while its room is read does not write on what was read', async () => {
+    const clock = fakeClock()
+    const { rooms, alice, stalls, room_id } = await engine({ clock })
+    const room = await room_id()
+    const first = send(rooms, room, alice, 'first')
+    const second = send(rooms, room, alice, 'second')
+    await expect.poll(() => rooms.stats.busyRooms).toBe(1)
+    // The database takes its time: nothing of the room is in memory yet.
+    expect(rooms.stats.warmRooms).toBe(0)
+    clock.advance(30_000)
+    expect(stalls).toMatchObject([{ room_id: room, waiting: 1 }])
+    await Promise.all([first, second])
+    const chain = await chainOf(room)
+    expect(chain.slice(1).map((event) => event.previous)).toEqual(chain.slice(0, -1).map((event) => [event.id]))
+    expect(rooms.stats.warmRooms).toBe(1)
+  })
+
   test('rooms beyond the budget are forgotten, never one in use', async () => {
     const { rooms, alice, gate, room_id } = await engine({ warmRoomsBytes: 1 })
     const ids = await Promise.all(Array.from({ length: 4 }, room_id))

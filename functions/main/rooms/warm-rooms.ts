@@ -7,7 +7,8 @@ import { type Room, roomBytes } from './room.ts'
 const usesPerEstimate = 64
 
 export interface WarmRooms {
-  /** The room, held until `release`; loaded if need be. undefined: unknown here. Only one caller at a time a room. */
+  /** The room, held until `release`; loaded if need be, and stale if it was recycled meanwhile. undefined: unknown here. Only
+   *  one caller at a time a room, until it is recycled. */
   acquire(room_id: RoomId): Promise<Room | undefined>
   /** Takes a room that was made in memory. */
   adopt(room: Room): void
@@ -41,6 +42,8 @@ export function createWarmRooms(deps: {
   const leaving = new Set<Room>()
   /** Who waits for a copy's commits to be decided. */
   const waiting = new Map<Room, (() => void)[]>()
+  /** Rooms that are being read, and whether what comes of it is wanted still. */
+  const loading = new Map<RoomId, { stale: boolean }>()
   let bytes = 0
   const tally = cacheTally('warm_rooms_bytes')
   tally.size = () => bytes
@@ -87,9 +90,22 @@ export function createWarmRooms(deps: {
         tally.hits++
       } else {
         tally.misses++
-        await settled(room_id)
-        const room = await load(room_id)
+        const reading = { stale: false }
+        loading.set(room_id, reading)
+        let room: Room | undefined
+        try {
+          await settled(room_id)
+          room = await load(room_id)
+        } finally {
+          if (loading.get(room_id) === reading) loading.delete(room_id)
+        }
         if (!room) return undefined
+        if (reading.stale) {
+          // Whoever came next read it too, and may have written since.
+          room.stale = true
+          room.tasks++
+          return room
+        }
         held = hold(room)
       }
       held.room.tasks++
@@ -120,6 +136,9 @@ export function createWarmRooms(deps: {
     recycleById(room_id) {
       const held = rooms.get(room_id)
       if (held) recycle(held.room)
+      const reading = loading.get(room_id)
+      if (reading) reading.stale = true
+      loading.delete(room_id)
     },
     drop(isLost) {
       for (const [room_id, held] of rooms) if (isLost(room_id)) recycle(held.room)
