@@ -42,6 +42,8 @@ export async function createEdge(
     readonly lastAnswersMs?: number
     /** How long a handler that is no longer on the list may take to answer what it has. */
     readonly handlersLastAnswersMs?: number
+    /** How long a handler may take to begin its answer. */
+    readonly answerMs?: number
     readonly observe?: MountContext<unknown>['observe']
     readonly tracer?: Tracer | undefined
   } = {},
@@ -54,6 +56,7 @@ export async function createEdge(
   const clientAddress = clientAddressBehind(config.trusted_proxies)
   const requestIdOf = requestIdsBehind(config.trusted_proxies)
   const limits = config.edge.body_limits
+  const { answerMs } = options
   let stopping = false
 
   const onFailure: ExchangeDeps['onFailure'] = ({ upstream, requestId, error, answered }) =>
@@ -61,7 +64,13 @@ export async function createEdge(
   const deps = Object.fromEntries(
     roles.map((role) => [
       role,
-      { upstreams: upstreams[role], connections, sessions: travelTogether(role) ? sessions : undefined, onFailure },
+      {
+        upstreams: upstreams[role],
+        connections,
+        sessions: travelTogether(role) ? sessions : undefined,
+        answerMs,
+        onFailure,
+      },
     ]),
   ) as Record<Role, ExchangeDeps>
 

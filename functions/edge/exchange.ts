@@ -14,6 +14,8 @@ export interface ExchangeDeps {
   readonly connections: HandlerConnections
   /** Where each upstream is one process: small requests travel together. */
   readonly sessions: HandlerSessions | undefined
+  /** How long a handler may take to begin its answer, in ms. */
+  readonly answerMs?: number | undefined
   readonly onFailure: (failure: { upstream: string; requestId: string; error: Error; answered: boolean }) => void
 }
 
@@ -23,8 +25,8 @@ const attemptsMax = 3
 /** For a handler to appear, such as the first one of a role that was scaled to zero. */
 const appearMs = 5_000
 const waitingMax = 2_000
-/** To the first byte of the answer; no long poll lasts so long. */
-const answerMs = 240_000
+/** To the head of the answer; no long poll lasts so long. */
+const answerMsDefault = 240_000
 /** What a client may go on sending after it was told that its body is too large. */
 const discardedBytesMax = 16 * 1024 * 1024
 
@@ -113,15 +115,16 @@ export class Exchange {
     if (this.#streams || !this.#sendInSession(upstream)) this.#sendAlone(upstream)
   }
 
-  /** Counts the request as one under way at the handler, until the function that comes back is called; true the first time. */
-  #begin(upstream: Upstream, giveUp: () => void): () => boolean {
+  /** Counts the request as one under way at the handler until `end`, which is true the first time. From `answered` on it may
+   *  take as long as it takes. */
+  #begin(upstream: Upstream, giveUp: () => void): { answered(): void; end(): boolean } {
     let over = false
     upstream.load++
     const late = setTimeout(() => {
       end()
       giveUp()
       this.#answer(tookTooLong)
-    }, answerMs)
+    }, this.#deps.answerMs ?? answerMsDefault)
     const end = () => {
       clearTimeout(late)
       if (over) return false
@@ -129,7 +132,7 @@ export class Exchange {
       upstream.load--
       return true
     }
-    return end
+    return { answered: () => clearTimeout(late), end }
   }
 
   /** False where the handler takes no sessions. */
@@ -141,11 +144,12 @@ export class Exchange {
     let owed = 0
     const sent = sessions.send(upstream.url, head, this.#body, {
       whole: (status, headers, body) => {
-        end()
+        under.end()
         upstreams.succeeded(upstream)
         if (!this.#clientLeft && !outgoing.headersSent) writeWhole(outgoing, status, headers, body)
       },
       head: (status, headers) => {
+        under.answered()
         upstreams.succeeded(upstream)
         if (!outgoing.headersSent) outgoing.writeHead(status, [...headers])
       },
@@ -162,20 +166,20 @@ export class Exchange {
         }
       },
       end: () => {
-        end()
+        under.end()
         outgoing.end()
       },
       failed: (error, reached) => {
-        if (end() && !this.#clientLeft) this.#failed(upstream, error, reached)
+        if (under.end() && !this.#clientLeft) this.#failed(upstream, error, reached)
       },
       refused: () => {
-        if (end() && !this.#clientLeft) this.#sendAlone(upstream)
+        if (under.end() && !this.#clientLeft) this.#sendAlone(upstream)
       },
     })
     if (!sent) return false
-    const end = this.#begin(upstream, () => sent.giveUp())
+    const under = this.#begin(upstream, () => sent.giveUp())
     this.#abandon = () => {
-      end()
+      under.end()
       sent.giveUp()
     }
     return true
@@ -185,15 +189,16 @@ export class Exchange {
     const { upstreams, connections } = this.#deps
     const { method = 'GET', url: target = '/' } = this.#incoming
     const request = connections.request(upstream.url, method, target, this.#headersFor(upstream))
-    const end = this.#begin(upstream, () => request.destroy())
+    const under = this.#begin(upstream, () => request.destroy())
     this.#abandon = () => request.destroy()
     request.once('response', (answer) => {
+      under.answered()
       upstreams.succeeded(upstream)
-      answer.once('close', end)
+      answer.once('close', () => under.end())
       this.#relay(answer, upstream)
     })
     request.once('error', (error) => {
-      if (!end() || this.#clientLeft) return
+      if (!under.end() || this.#clientLeft) return
       const reached = connections.reached(request)
       // A connection that was kept and closed by the other side in the same moment says nothing of the handler's health.
       this.#failed(upstream, error, reached, reached && request.reusedSocket)

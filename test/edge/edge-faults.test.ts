@@ -134,6 +134,24 @@ describe.each(ways)('%s', (_way, together) => {
     })
   })
 
+  describe('a handler that takes its time', () => {
+    test('is waited for until its answer begins, and no longer cut then', async () => {
+      const slow = await handler((incoming, outgoing) => {
+        if (incoming.url?.includes('never')) return
+        outgoing.writeHead(200)
+        outgoing.write('begun')
+        // Beyond what it has for the beginning.
+        setTimeout(() => outgoing.end(' and ended'), 1_200)
+      })
+      const { base } = await edgeBefore({ client: [slow.url] }, {}, {}, { answerMs: 400 })
+      const never = await fetch(`${base}/_matrix/client/versions?never`)
+      expect(never.status).toBe(504)
+      expect(await never.json()).toMatchObject({ errcode: 'M_UNAVAILABLE' })
+      const answer = await fetch(`${base}/_matrix/client/versions`)
+      expect(await answer.text()).toBe('begun and ended')
+    })
+  })
+
   describe('a client that leaves', () => {
     test('its long poll ends at the handler', async () => {
       let left = 0
