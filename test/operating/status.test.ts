@@ -1,23 +1,12 @@
 /** What an operator sees: the status page and its JSON, readiness, metrics and traces of one process. */
 import { createHmac } from 'node:crypto'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { freePort } from '../../infra/dev/free-port.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
+import { type OtlpCollector, otlpCollector } from '../support/otlp-collector.ts'
 import { type ServerProcess, serverProcess } from '../support/server-process.ts'
 
-interface OtlpSpan {
-  readonly traceId: string
-  readonly spanId: string
-  readonly parentSpanId?: string
-  readonly name: string
-  readonly kind: number
-  readonly attributes: readonly { readonly key: string; readonly value: Record<string, unknown> }[]
-}
-
-const spans: OtlpSpan[] = []
-let collector: Server
+let collector: OtlpCollector
 let database: TestDatabase
 let server: ServerProcess
 let metricsPort: number
@@ -25,25 +14,12 @@ let admin: string
 let user: string
 
 beforeAll(async () => {
-  collector = createServer((request, response) => {
-    const chunks: Buffer[] = []
-    request.on('data', (chunk: Buffer) => chunks.push(chunk))
-    request.on('end', () => {
-      expect(request.url).toBe('/v1/traces')
-      const { resourceSpans } = JSON.parse(Buffer.concat(chunks).toString()) as {
-        resourceSpans: { scopeSpans: { spans: OtlpSpan[] }[] }[]
-      }
-      spans.push(...resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap((scope) => scope.spans)))
-      response.writeHead(200, { 'Content-Type': 'application/json' }).end('{}')
-    })
-  })
-  await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve))
-  const otlp = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`
+  collector = await otlpCollector()
   database = await testDatabase()
   metricsPort = await freePort()
   server = await serverProcess({
     databaseUrl: database.url,
-    config: `trusted_proxies: [127.0.0.1]\nmetrics: { listen: { port: ${metricsPort} } }\ntracing: { otlp_url: "${otlp}" }`,
+    config: `trusted_proxies: [127.0.0.1]\nmetrics: { listen: { port: ${metricsPort} } }\ntracing: { otlp_url: "${collector.url}" }`,
   })
   await server.start()
   admin = await registerAdmin()
@@ -123,29 +99,31 @@ test('metrics tell of requests and of the process', async () => {
 })
 
 describe('traces', () => {
+  const spans = () => collector.spans
   const trace = '0af7651916cd43dd8448eb211c80319c'
   const parent = 'b7ad6b7169203331'
 
   test('go on where a trusted proxy began them, under the declared path', async () => {
     const headers = { traceparent: `00-${trace}-${parent}-01`, 'x-request-id': 'edge-77' }
     await get('/_matrix/client/v3/profile/@mere:test.local?access_token=hush', undefined, headers)
-    await expect.poll(() => spans.find(({ traceId }) => traceId === trace), { timeout: 10_000 }).toBeDefined()
-    const span = spans.find(({ traceId }) => traceId === trace)
+    await expect.poll(() => spans().find(({ traceId }) => traceId === trace), { timeout: 10_000 }).toBeDefined()
+    expect([...collector.paths]).toEqual(['/v1/traces'])
+    const span = spans().find(({ traceId }) => traceId === trace)
     expect(span).toMatchObject({ parentSpanId: parent, name: 'GET /_matrix/client/v3/profile/:userId', kind: 2 })
     const attributes = Object.fromEntries(span?.attributes.map(({ key, value }) => [key, value]) ?? [])
     expect(attributes).toMatchObject({
       'http.response.status_code': { intValue: '200' },
       'ganglion.request_id': { stringValue: 'edge-77' },
     })
-    expect(JSON.stringify(spans)).not.toContain('hush')
+    expect(JSON.stringify(spans())).not.toContain('hush')
   })
 
   test('are not recorded where the proxy does not record them', async () => {
     const other = '1af7651916cd43dd8448eb211c80319c'
     await get('/_matrix/client/versions', undefined, { traceparent: `00-${other}-${parent}-00` })
-    const begun = spans.length
+    const begun = spans().length
     await get('/_matrix/client/versions')
-    await expect.poll(() => spans.length, { timeout: 10_000 }).toBeGreaterThan(begun)
-    expect(spans.filter(({ traceId }) => traceId === other)).toEqual([])
+    await expect.poll(() => spans().length, { timeout: 10_000 }).toBeGreaterThan(begun)
+    expect(spans().filter(({ traceId }) => traceId === other)).toEqual([])
   })
 })

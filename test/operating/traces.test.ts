@@ -1,47 +1,18 @@
 /** One request on its way through the processes: one trace, and one id in the logs of all. */
 import { readFileSync } from 'node:fs'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { type OtlpCollector, type OtlpSpan, otlpCollector } from '../support/otlp-collector.ts'
 import { redisInstalled } from '../support/redis.ts'
 import { type Account, type TestRoles, testRoles } from '../support/roles.ts'
 
-interface OtlpSpan {
-  readonly traceId: string
-  readonly spanId: string
-  readonly parentSpanId?: string
-  readonly name: string
-  readonly role: string
-  readonly attributes: readonly { readonly key: string; readonly value: Record<string, unknown> }[]
-}
-
-const spans: OtlpSpan[] = []
-let collector: Server
+let collector: OtlpCollector
 let roles: TestRoles
 let alice: Account
 
 beforeAll(async () => {
   if (!redisInstalled) return
-  collector = createServer((request, response) => {
-    const chunks: Buffer[] = []
-    request.on('data', (chunk: Buffer) => chunks.push(chunk))
-    request.on('end', () => {
-      const { resourceSpans } = JSON.parse(Buffer.concat(chunks).toString()) as {
-        resourceSpans: {
-          resource: { attributes: { key: string; value: { stringValue?: string } }[] }
-          scopeSpans: { spans: Omit<OtlpSpan, 'role'>[] }[]
-        }[]
-      }
-      for (const { resource, scopeSpans } of resourceSpans) {
-        const role = resource.attributes.find(({ key }) => key === 'ganglion.role')?.value.stringValue ?? ''
-        spans.push(...scopeSpans.flatMap((scope) => scope.spans.map((span) => ({ ...span, role }))))
-      }
-      response.writeHead(200, { 'Content-Type': 'application/json' }).end('{}')
-    })
-  })
-  await new Promise<void>((resolve) => collector.listen(0, '127.0.0.1', resolve))
-  const otlp_url = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`
-  roles = await testRoles({ handlers: { client: 1, sync: 1 }, config: { tracing: { otlp_url } } })
+  collector = await otlpCollector()
+  roles = await testRoles({ handlers: { client: 1, sync: 1 }, config: { tracing: { otlp_url: collector.url } } })
   alice = await roles.register('alice')
 })
 afterAll(async () => {
@@ -50,6 +21,7 @@ afterAll(async () => {
 })
 
 test.runIf(redisInstalled)('a trace goes from the edge over a handler to main, with one request id', async () => {
+  const { spans } = collector
   const headers = { Authorization: `Bearer ${alice.access_token}` }
   const made = await fetch(`${roles.url}/_matrix/client/v3/createRoom`, { method: 'POST', headers, body: '{}' })
   expect(made.status).toBe(200)
@@ -82,5 +54,5 @@ test.runIf(redisInstalled)('a trace goes from the edge over a handler to main, w
 test.runIf(redisInstalled)('the secrets that processes share are in no span', () => {
   const secret = /"?secret"?: *"([^"]+)"/.exec(readFileSync(roles.configPath, 'utf8'))?.[1]
   expect(secret).toBeDefined()
-  expect(JSON.stringify(spans)).not.toContain(secret)
+  expect(JSON.stringify(collector.spans)).not.toContain(secret)
 })
