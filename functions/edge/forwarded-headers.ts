@@ -1,18 +1,6 @@
 /** Headers on their way through. What belongs to one connection stays on it; what tells of the client is written by the
  *  edge alone, so that nobody can pass for somebody else. */
-
-/** https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 */
-const hopByHop = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-])
+import { hopByHopHeaders } from '../../shared/http/headers.ts'
 
 /** What the edge says itself, or what only its own processes may say. */
 const writtenByTheEdge = new Set([
@@ -47,7 +35,7 @@ export function requestHeaderGoesOn(
   connection: string | undefined,
   { trusted, traceparent }: Pick<ClientFacts, 'trusted' | 'traceparent'>,
 ): boolean {
-  if (hopByHop.has(name) || writtenByTheEdge.has(name) || name.startsWith(ownPrefix)) return false
+  if (hopByHopHeaders.has(name) || writtenByTheEdge.has(name) || name.startsWith(ownPrefix)) return false
   // Answered to the client by the edge, which has the body read in any case.
   if (name === 'expect') return false
   if (ofTraces.has(name) && (!trusted || (name === 'traceparent' && traceparent !== undefined))) return false
@@ -56,7 +44,11 @@ export function requestHeaderGoesOn(
 
 /** True for an answer's header that goes on to the client. */
 export function answerHeaderGoesOn(name: string, connection: string | undefined): boolean {
-  return !hopByHop.has(name) && !name.startsWith(ownPrefix) && (connection === undefined || !namedBy(connection, name))
+  return (
+    !hopByHopHeaders.has(name) &&
+    !name.startsWith(ownPrefix) &&
+    (connection === undefined || !namedBy(connection, name))
+  )
 }
 
 /** In the shape of node's raw headers: name, value, name, value. */

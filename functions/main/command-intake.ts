@@ -93,7 +93,6 @@ export function createCommandIntake(options: CommandIntakeOptions): CommandIntak
     return commands >= queueMax || bytes >= bytesMax ? 'overloaded' : undefined
   }
 
-  /** Carries out what an envelope and its body say; undefined: a body that is too large. Calls `reply` once, never throws. */
   function carryOut(envelope: Envelope, body: string | undefined, reply: (answer: CommandAnswer) => void) {
     const problem = obstacle()
     if (problem || !opened) return reply(failure(problem ?? 'starting'))

@@ -11,3 +11,16 @@ export const jsonHeaders: Record<string, string> = {
 }
 /** Browsers may keep the answer to a preflight for a day. */
 export const preflightHeaders: Record<string, string> = { ...corsHeaders, 'Access-Control-Max-Age': '86400' }
+
+/** Of one connection, not of the message; `Connection` may name more. https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1 */
+export const hopByHopHeaders: ReadonlySet<string> = new Set([
+  'connection',
+  'keep-alive',
+  'proxy-connection',
+  'proxy-authenticate',
+  'proxy-authorization',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+])

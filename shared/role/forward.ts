@@ -5,6 +5,7 @@ import { Agent as HttpsAgent, request as secureRequest } from 'node:https'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { Context } from 'hono'
 import { matrixErrorResponse } from '../http/error-response.ts'
+import { hopByHopHeaders } from '../http/headers.ts'
 import type { Role } from '../http/route.ts'
 import { roleOf } from '../http/route-table.ts'
 import type { Logger } from '../logging.ts'
@@ -25,20 +26,6 @@ const connectTimeoutMs = 2_000
 const idleConnectionMs = 30_000
 const handlersTried = 3
 const retryAfterMs = 1_000
-
-/** Headers of one connection, not of the message. https://www.rfc-editor.org/rfc/rfc9110#field.connection */
-const hopByHop = new Set([
-  'connection',
-  'expect',
-  'keep-alive',
-  'proxy-authenticate',
-  'proxy-authorization',
-  'proxy-connection',
-  'te',
-  'trailer',
-  'transfer-encoding',
-  'upgrade',
-])
 
 export function createForwarder(options: {
   readonly role: Role
@@ -174,7 +161,7 @@ function requestHeaders(incoming: IncomingMessage): string[] {
 
 /** Raw headers, names and values in turn, without those of the connection, which `Connection` may name too. */
 function endToEnd(raw: readonly string[], besides: readonly string[] = []): string[] {
-  const left = new Set([...hopByHop, ...besides])
+  const left = new Set([...hopByHopHeaders, 'expect', ...besides])
   for (let i = 0; i < raw.length; i += 2) {
     if (raw[i]?.toLowerCase() !== 'connection') continue
     for (const name of (raw[i + 1] ?? '').split(',')) left.add(name.trim().toLowerCase())
