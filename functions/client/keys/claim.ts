@@ -4,6 +4,7 @@ import { shardOf } from '../../../shared/commands/shards.ts'
 import { DeviceId, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
+import { mapOf } from './map-of.ts'
 import { unreachable } from './unreachable.ts'
 
 const claimsMax = 5_000
@@ -15,7 +16,7 @@ export const postKeysClaim = route({
   auth: 'guest',
   body: v.object({
     timeout: v.optional(v.number()),
-    one_time_keys: v.record(UserId, v.record(DeviceId, v.pipe(v.string(), v.maxLength(255)))),
+    one_time_keys: mapOf(UserId, mapOf(DeviceId, v.pipe(v.string(), v.maxLength(255)))),
   }),
   async handle({ body }, { main, config }) {
     const { local, failures } = unreachable(Object.keys(body.one_time_keys) as UserId[], config)

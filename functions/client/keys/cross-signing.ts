@@ -9,6 +9,7 @@ import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { type CrossSigningUsage, crossSigningKeysOf, crossSigningUsages } from '../../../shared/storage/device-keys.ts'
 import { Auth, ownerFlows, requireInteractiveAuth } from '../accounts/interactive-auth.ts'
 import { route } from '../deps.ts'
+import { mapOf } from './map-of.ts'
 import { ownSignatures } from './own-signatures.ts'
 
 const publicKeyBytes = 32
@@ -17,8 +18,8 @@ const signedMax = 2_000
 const CrossSigningKey = v.looseObject({
   user_id: v.string(),
   usage: v.array(v.string()),
-  keys: v.record(v.string(), v.string()),
-  signatures: v.optional(v.record(v.string(), v.record(v.string(), v.string()))),
+  keys: mapOf(v.string(), v.string()),
+  signatures: v.optional(mapOf(v.string(), mapOf(v.string(), v.string()))),
 })
 type CrossSigningKey = v.InferOutput<typeof CrossSigningKey>
 
@@ -80,7 +81,7 @@ export const postSignaturesUpload = route({
   path: '/_matrix/client/v3/keys/signatures/upload',
   spec: 'client-server-api/#post_matrixclientv3keyssignaturesupload',
   auth: 'user',
-  body: v.record(UserId, v.record(v.string(), v.looseObject({}))),
+  body: mapOf(UserId, mapOf(v.string(), v.looseObject({}))),
   async handle({ body, user: { user_id } }, { main }) {
     const signed: SignedKey[] = Object.entries(body).flatMap(([owner, keys]) =>
       Object.entries(keys).map(([key_id, object]) => ({

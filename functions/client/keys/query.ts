@@ -14,6 +14,7 @@ import {
 } from '../../../shared/storage/device-keys.ts'
 import type { ReadSql } from '../../../shared/storage/sql.ts'
 import { route } from '../deps.ts'
+import { mapOf } from './map-of.ts'
 import { unreachable } from './unreachable.ts'
 
 /** Users whose keys are read together. */
@@ -26,7 +27,7 @@ export const postKeysQuery = route({
   auth: 'guest',
   body: v.object({
     timeout: v.optional(v.number()),
-    device_keys: v.record(UserId, v.nullable(v.array(v.string()))),
+    device_keys: mapOf(UserId, v.nullable(v.array(v.string()))),
   }),
   async handle({ body, user }, { sql, config }) {
     const asked = new Map(Object.entries(body.device_keys) as [UserId, readonly string[] | null][])

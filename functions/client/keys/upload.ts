@@ -4,17 +4,18 @@ import { canonicalJsonLoose } from '../../../shared/matrix/canonical-json.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
+import { mapOf } from './map-of.ts'
 import { ownSignatures } from './own-signatures.ts'
 
 const DeviceKeys = v.looseObject({
   user_id: v.string(),
   device_id: v.string(),
   algorithms: v.array(v.string()),
-  keys: v.record(v.string(), v.string()),
-  signatures: v.record(v.string(), v.record(v.string(), v.string())),
+  keys: mapOf(v.string(), v.string()),
+  signatures: mapOf(v.string(), mapOf(v.string(), v.string())),
 })
 const ClaimableKeys = v.nullish(
-  v.record(v.string(), v.union([v.string(), v.looseObject({ key: v.string() })], 'expected a key')),
+  mapOf(v.string(), v.union([v.string(), v.looseObject({ key: v.string() })], 'expected a key')),
 )
 
 /** `<algorithm>:<key_id>`. */
