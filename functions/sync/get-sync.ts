@@ -89,7 +89,7 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
       const keysMoved = since !== undefined && counts.position > since.key_counts && counts.position <= upTo.key_counts
       const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
       const plan = planned instanceof Promise ? await planned : planned
-      if (!since || fullState || keysMoved || hasNews(deps, user, plan, since)) {
+      if (!since || fullState || keysMoved || hasNews(deps, user, filter, plan, since)) {
         const answered = answer({ ...context(deps, user, request), keys, keysMoved }, plan)
         const pieces = answered instanceof Promise ? await answered : answered
         if (pieces) return new RawJson(pieces)
@@ -156,9 +156,17 @@ function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions
   return since.typing < live.startedAt.typing || user.accountData > since.account_data
 }
 
-function hasNews({ live, config }: SyncDeps, user: LiveUser, plan: Plan, since: StreamPositions): boolean {
+function hasNews(
+  { live, config }: SyncDeps,
+  user: LiveUser,
+  filter: SyncFilter,
+  plan: Plan,
+  since: StreamPositions,
+): boolean {
   const { joins, leaves, invites, knocks, upTo } = plan
   if (joins.length + leaves.length + invites.length + knocks.length > 0) return true
+  // Who comes and goes in rooms that are left out is for the device lists.
+  if (!filter.allRooms && since.events !== upTo.events) return true
   if (user.accountData > since.account_data || deviceListsMoved(live, user, since, upTo)) return true
   if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
