@@ -13,11 +13,13 @@ import { createDepartures, type Departures } from './background/departures.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
+import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { createUserData } from './commands/user-data/index.ts'
+import { createKeyedQueue } from './keyed-queue.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -133,8 +135,11 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     asOwner: (user_id, work) => asOwner(ownership, user_id, work),
     onError: (err) => log.error({ err }, 'a deactivated user could not leave all rooms; it is tried again'),
   })
+  /** What changes a user's sessions, or the keys of their devices, runs one at a time a user. */
+  const queue = createKeyedQueue()
   const accounts = createAccounts({
     config,
+    queue,
     sql,
     committer,
     clock,
@@ -146,6 +151,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
         ),
     },
   })
+  const keys = createKeys({ sql, committer, clock, queue })
   const userData = createUserData({
     sql,
     committer,
@@ -168,7 +174,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       userData.adopt().catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
       return userData.abandon
     })
-  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }
+  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers, ...keys }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })

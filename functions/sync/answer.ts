@@ -55,11 +55,15 @@ export interface AnswerContext {
   /** The key under which state goes. */
   readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
   readonly now: number
+  /** Members of the answer that tell what is left of the device's keys, as JSON text. */
+  readonly keys: string
+  /** They have changed, so there is something to tell whatever else there is. */
+  readonly keysMoved: boolean
 }
 
 /** What an answer without news says. */
-export function emptyAnswer(upTo: StreamPositions): string {
-  return `{"next_batch":"${encodeSyncToken(upTo)}","device_one_time_keys_count":{},"device_unused_fallback_key_types":[]}`
+export function emptyAnswer(upTo: StreamPositions, keys: string): string {
+  return `{"next_batch":"${encodeSyncToken(upTo)}",${keys}}`
 }
 
 /** The answer in pieces; undefined if, all being read, there is nothing to tell. Once the first piece is there it is
@@ -81,8 +85,8 @@ function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undef
   const { joins } = plan
   const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
   return soon(allSoon([headJson(context, plan), rooms]), ([head, pieces]) => {
-    if (pieces.length > 0) return [`${opening(plan, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
-    return head === '' ? undefined : [`${opening(plan, head)}}`]
+    if (pieces.length > 0) return [`${opening(context, plan, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
+    return head === '' && !context.keysMoved ? undefined : [`${opening(context, plan, head)}}`]
   })
 }
 
@@ -96,22 +100,22 @@ async function fullAnswer(
   if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
     const pieces: string[] = []
     for await (const piece of rooms) pieces.push(piece)
-    if (pieces.length === 0 && head === '') return undefined
-    return wrapped(plan, head, pieces)
+    if (pieces.length === 0 && head === '' && !context.keysMoved) return undefined
+    return wrapped(opening(context, plan, head), pieces)
   }
-  return stream(plan, head, rooms)
+  return stream(opening(context, plan, head), rooms)
 }
 
-function opening(plan: Plan, head: string): string {
-  return `${emptyAnswer(plan.upTo).slice(0, -1)}${head}`
+function opening({ keys }: AnswerContext, plan: Plan, head: string): string {
+  return `${emptyAnswer(plan.upTo, keys).slice(0, -1)}${head}`
 }
 
-function wrapped(plan: Plan, head: string, pieces: readonly string[]): string[] {
-  return [pieces.length === 0 ? `${opening(plan, head)}}` : `${opening(plan, head)},"rooms":{${pieces.join('')}}}}`]
+function wrapped(opened: string, pieces: readonly string[]): string[] {
+  return [pieces.length === 0 ? `${opened}}` : `${opened},"rooms":{${pieces.join('')}}}}`]
 }
 
-async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
-  yield opening(plan, head)
+async function* stream(opened: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
+  yield opened
   let any = false
   for await (const piece of rooms) {
     yield any ? piece : `,"rooms":{${piece}`
@@ -127,7 +131,7 @@ function headJson(context: AnswerContext, plan: Plan): Soon<string> {
       allSoon([
         globalAccountData(context, plan),
         presenceJson(context, plan, people),
-        deviceListsJson(context, people),
+        deviceListsJson(context, plan, people),
       ]),
       ([accountData, presence, deviceLists]) => {
         let json = ''

@@ -1,9 +1,16 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { roomCommands } from './rooms.ts'
 import { userDataCommands } from './user-data.ts'
 
-export const commands = { ...accountCommands, ...roomCommands, ...userDataCommands, ...pushRuleCommands } as const
+export const commands = {
+  ...accountCommands,
+  ...roomCommands,
+  ...userDataCommands,
+  ...pushRuleCommands,
+  ...keyCommands,
+} as const
 export type MainClient = CommandClient<typeof commands>

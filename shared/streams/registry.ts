@@ -1,13 +1,24 @@
 /** The whole list of streams; transports, sync token and tests are derived from it. */
 import { accountData } from './account-data.ts'
 import type { StreamDefinition, StreamPosition } from './define.ts'
+import { deviceLists } from './device-lists.ts'
 import { events } from './events.ts'
 import { invalidations } from './invalidations.ts'
+import { keyCounts } from './key-counts.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
 import { typing } from './typing.ts'
 
-export const streams = { events, receipts, account_data: accountData, typing, presence, invalidations } as const
+export const streams = {
+  events,
+  receipts,
+  account_data: accountData,
+  typing,
+  presence,
+  invalidations,
+  device_lists: deviceLists,
+  key_counts: keyCounts,
+} as const
 export type StreamName = keyof typeof streams
 export type RowOf<S extends StreamName> = (typeof streams)[S] extends StreamDefinition<string, infer Row> ? Row : never
 export type StreamPositions = { readonly [S in StreamName]: StreamPosition }

@@ -12,13 +12,17 @@ export const tokenOrder = [
   'typing',
   'presence',
   'invalidations',
+  'device_lists',
+  'key_counts',
 ] as const satisfies readonly StreamName[]
 
-const syncToken = /^s1_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})$/
+const six = String.raw`_(\d{1,16})`.repeat(6)
+/** Tokens of version 1 end before the streams of keys: what happened there is told from the beginning. */
+const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16}))$`)
 const paginationToken = /^p1_(\d{1,16})$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
-  return `s1_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}`
+  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}`
 }
 
 /** Throws M_INVALID_PARAM for what this server never handed out. */
@@ -26,13 +30,17 @@ export function parseSyncToken(token: string, parameter = 'since'): StreamPositi
   if (token === lastParsed?.token) return lastParsed.positions
   const match = syncToken.exec(token)
   if (!match) throw invalid(parameter)
+  const first = match[1] === undefined ? 7 : 1
+  const at = (place: number) => position(match[first + place] ?? '0', parameter)
   const positions = {
-    events: position(match[1], parameter),
-    receipts: position(match[2], parameter),
-    account_data: position(match[3], parameter),
-    typing: position(match[4], parameter),
-    presence: position(match[5], parameter),
-    invalidations: position(match[6], parameter),
+    events: at(0),
+    receipts: at(1),
+    account_data: at(2),
+    typing: at(3),
+    presence: at(4),
+    invalidations: at(5),
+    device_lists: at(6),
+    key_counts: at(7),
   }
   lastParsed = { token, positions }
   return positions

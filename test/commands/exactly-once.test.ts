@@ -43,6 +43,9 @@ describe('a connection that is cut', () => {
     'authenticateInteractively',
     'setProfileField',
     'sendReceipts',
+    'uploadKeys',
+    'claimKeys',
+    'uploadSignatures',
   ]
   test.each(cases)('%s', async (name) => {
     const send = async (main: MainClient, request: unknown) =>

@@ -3,6 +3,7 @@ import { seeded } from '../support/random.ts'
 
 export interface Person {
   readonly user_id: string
+  readonly device_id: string
   readonly access_token: string
 }
 
@@ -10,6 +11,8 @@ export type Ask = (method: string, path: string, token: string, body?: unknown) 
 
 interface Sync {
   readonly next_batch: string
+  readonly device_lists?: { readonly changed: readonly string[] }
+  readonly device_one_time_keys_count?: Readonly<Record<string, number>>
   readonly rooms?: {
     readonly join?: Record<string, { readonly timeline: { readonly events: readonly { readonly event_id: string }[] } }>
     readonly invite?: Record<string, unknown>
@@ -65,6 +68,38 @@ export async function runChain(ask: Ask, [alice, bob]: readonly [Person, Person]
   const state = await ask('PUT', `${room}/state/m.room.topic`, alice.access_token, { topic: String(seed) })
   const topic = await get(`${room}/state/m.room.topic`, bob)
   expectSame(topic.topic, String(seed), `the topic after ${String(state.event_id)}`)
+  await runKeys(ask, [alice, bob], seed, since)
+}
+
+/** Bob's device gets other keys, and Alice claims one. They share a room. */
+async function runKeys(ask: Ask, [alice, bob]: readonly [Person, Person], seed: number, since: string): Promise<void> {
+  const { user_id, device_id } = bob
+  const keys = { [`ed25519:${device_id}`]: `key ${seed}` }
+  const name = `signed_curve25519:${seed}`
+  const uploaded = await ask('POST', `${v3}/keys/upload`, bob.access_token, {
+    device_keys: { user_id, device_id, algorithms: [], keys, signatures: {} },
+    one_time_keys: { [name]: { key: 'x' } },
+  })
+  const counted = (answer: object, what: string, n: number) =>
+    expectSame((Object.values(answer)[0] as Record<string, number>).signed_curve25519, n, what)
+  counted(uploaded, 'the count in the answer to the upload', 1)
+  const sync = (who: Person, query: string) =>
+    ask('GET', `${v3}/sync?timeout=0&${query}`, who.access_token) as unknown as Promise<Sync>
+  const told = await sync(alice, `since=${since}`)
+  if (!told.device_lists?.changed.includes(user_id))
+    throw new Error('stale: the sync after the upload lacks the device')
+  const query = { device_keys: { [user_id]: [device_id] } }
+  const found = (await ask('POST', `${v3}/keys/query`, alice.access_token, query)).device_keys
+  const device = (found as Record<string, Record<string, { keys: object }>>)[user_id]?.[device_id]
+  expectSame(JSON.stringify(device?.keys), JSON.stringify(keys), 'the keys after the upload')
+  const before = await sync(bob, `filter=${quiet}`)
+  counted([before.device_one_time_keys_count ?? {}], 'the count in the sync after the upload', 1)
+  const claim = { one_time_keys: { [user_id]: { [device_id]: 'signed_curve25519' } } }
+  const { one_time_keys } = await ask('POST', `${v3}/keys/claim`, alice.access_token, claim)
+  const claimed = (one_time_keys as Record<string, Record<string, object>>)[user_id]?.[device_id] ?? {}
+  expectSame(Object.keys(claimed)[0], name, 'the key that was claimed')
+  const after = await sync(bob, `since=${before.next_batch}`)
+  counted([after.device_one_time_keys_count ?? {}], 'the count in the sync after the claim', 0)
 }
 
 const quiet = encode(JSON.stringify({ room: { timeline: { limit: 0 }, state: { types: [] } } }))

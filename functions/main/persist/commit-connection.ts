@@ -145,10 +145,13 @@ const commitBatchText = `select commit_batch(${parameterTypes
   .map((type, i) => `$${i + 1}::text::${type}`)
   .join(', ')})::text as positions`
 
+const commitKeysText =
+  'select commit_keys($1::text, $2::text::bigint, $3::text::bigint, $4::text::jsonb)::text as positions'
+
 async function send(
   tx: WriteTx,
   [writer, epoch, batchNumber]: [string, number, number],
-  { counts, parameters: p }: EncodedBatch,
+  { counts, parameters: p, keys }: EncodedBatch,
   batch: readonly Writes[],
 ): Promise<Positions> {
   const commitBatch = tx.unsafe<{ positions: string }[]>(
@@ -157,17 +160,27 @@ async function send(
     { prepare: true },
   )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
-  if (further.length === 0) {
+  if (further.length === 0 && !keys) {
     const [row] = await commitBatch
     assert(row, 'commit_batch returns the positions')
     return parsePositions(row.positions)
   }
+  const commitKeys = keys
+    ? [tx.unsafe<{ positions: string }[]>(commitKeysText, [writer, ...keys.counts, keys.rest], { prepare: true })]
+    : []
   // Sent without waiting in between. After an error in one of them, Postgres refuses the rest and `commit` rolls back.
-  const results = await Promise.allSettled([tx.unsafe('begin'), commitBatch, ...further, tx.unsafe('commit')])
+  const results = await Promise.allSettled([
+    tx.unsafe('begin'),
+    commitBatch,
+    ...commitKeys,
+    ...further,
+    tx.unsafe('commit'),
+  ])
   const failed = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown)
   // A lost connection weighs more than what was refused before it: the batch's fate is then to be looked up.
   if (failed.length > 0) throw failed.find((error) => !isRefused(error)) ?? failed[0]
   const [row] = await commitBatch
   assert(row, 'commit_batch returns the positions')
-  return parsePositions(row.positions)
+  const [keyRow] = (await commitKeys[0]) ?? []
+  return [...parsePositions(row.positions), ...(keyRow ? parsePositions(keyRow.positions) : [])]
 }

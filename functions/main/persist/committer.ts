@@ -167,6 +167,8 @@ export function createCommitter(options: CommitterOptions): Committer {
     const receipts = all((writes) => writes.receipts)
     const accountData = all((writes) => writes.account_data)
     const invalidations = all((writes) => writes.invalidations)
+    const deviceLists = all((writes) => writes.device_lists)
+    const keyCounts = all((writes) => writes.key_counts)
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
     if (events.length > 0) publish('events', 0, after, events)
@@ -175,6 +177,8 @@ export function createCommitter(options: CommitterOptions): Committer {
     for (const { writes } of batch) tallies.eventsPersisted += writes.events?.length ?? 0
     if (receipts.length > 0) publish('receipts', 1, after, receipts)
     if (accountData.length > 0) publish('account_data', 2, after, accountData)
+    if (deviceLists.length > 0) publish('device_lists', 4, after, deviceLists)
+    if (keyCounts.length > 0) publish('key_counts', 5, after, keyCounts)
   }
 
   async function flush(batch: readonly Queued[]): Promise<void> {

@@ -3,8 +3,10 @@
 import type postgres from 'postgres'
 import type { WriteTx } from '../../../shared/storage/sql.ts'
 import type { AccountDataRow } from '../../../shared/streams/account-data.ts'
+import type { DeviceListRow } from '../../../shared/streams/device-lists.ts'
 import type { EventRow } from '../../../shared/streams/events.ts'
 import type { InvalidationRow } from '../../../shared/streams/invalidations.ts'
+import type { KeyCountRow } from '../../../shared/streams/key-counts.ts'
 import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
 
 export type Unplaced<Row> = Omit<Row, 'position'>
@@ -107,6 +109,15 @@ export interface AuthChainWrites {
   }[]
 }
 
+/** A one-time key that is given out: it moves from one_time_keys to claimed_keys. Where it is not there any more the write
+ *  fails, with GN002, and what was to be answered must not be. */
+export interface KeyClaimWrite {
+  readonly user_id: string
+  readonly device_id: string
+  readonly algorithm: string
+  readonly key_id: string
+}
+
 export interface Writes {
   readonly events?: readonly EventWrite[]
   readonly rooms?: readonly RoomWrite[]
@@ -120,6 +131,9 @@ export interface Writes {
   readonly receipts?: readonly Unplaced<ReceiptRow>[]
   readonly account_data?: readonly Unplaced<AccountDataRow>[]
   readonly invalidations?: readonly Unplaced<InvalidationRow>[]
+  readonly device_lists?: readonly Unplaced<DeviceListRow>[]
+  readonly key_counts?: readonly Unplaced<KeyCountRow>[]
+  readonly key_claims?: readonly KeyClaimWrite[]
   /** Recorded in the same commit; a repeat is answered from it. A key that is there already fails this write. */
   readonly idempotency?: { readonly scope: string; readonly key: string; readonly response: string }
   /** Further statements, sent in one flight with the rest; none may depend on another's result. They may refer to
@@ -156,6 +170,9 @@ export function joinWrites(...parts: readonly Writes[]): Writes {
     receipts: parts.flatMap((part) => part.receipts ?? []),
     account_data: parts.flatMap((part) => part.account_data ?? []),
     invalidations: parts.flatMap((part) => part.invalidations ?? []),
+    device_lists: parts.flatMap((part) => part.device_lists ?? []),
+    key_counts: parts.flatMap((part) => part.key_counts ?? []),
+    key_claims: parts.flatMap((part) => part.key_claims ?? []),
     ...(idempotency ? { idempotency } : {}),
     ...(also.length ? { also: (tx: WriteTx) => also.flatMap((statements) => statements(tx)) } : {}),
   }
