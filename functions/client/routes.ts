@@ -3,8 +3,10 @@ import { accountRoutes } from './accounts/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
 import { readRoutes } from './read/routes.ts'
+import { roomKeyRoutes } from './room-keys/routes.ts'
 import { roomRoutes } from './rooms/routes.ts'
 import { statusRoutes } from './status/routes.ts'
+import { sendToDevice } from './to-device/send.ts'
 import { userDataRoutes } from './user-data/routes.ts'
 
 export const clientRoutes = [
@@ -14,5 +16,7 @@ export const clientRoutes = [
   ...readRoutes,
   ...pushRuleRoutes,
   ...userDataRoutes,
+  ...roomKeyRoutes,
+  sendToDevice,
   ...statusRoutes,
 ] as const

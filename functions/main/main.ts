@@ -10,13 +10,17 @@ import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import { createDepartures, type Departures } from './background/departures.ts'
+import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createPushRules } from './commands/push-rules.ts'
+import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
+import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
+import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
@@ -133,12 +137,18 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     asOwner: (user_id, work) => asOwner(ownership, user_id, work),
     onError: (err) => log.error({ err }, 'a deactivated user could not leave all rooms; it is tried again'),
   })
+  const endedRows = createEndedRows({
+    sql,
+    clock,
+    onError: (err) => log.error({ err }, 'what ended could not be deleted; it is tried again'),
+  })
   const accounts = createAccounts({
     config,
     sql,
     committer,
     clock,
     departures,
+    endedRows,
     rooms: {
       memberProfileChanged: (user_id, profile) =>
         rooms.memberProfileChanged(user_id, profile, (room_id) =>
@@ -161,6 +171,10 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
     }),
   )
+  const stopSweeping = whileOwned(ownership, ephemeralShard, () => {
+    endedRows.sweep()
+    return async () => {}
+  })
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -168,7 +182,15 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       userData.adopt().catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
       return userData.abandon
     })
-  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }
+  const handlers: MainClient = {
+    ...accounts,
+    ...roomCommands,
+    ...userData.handlers,
+    ...pushRules.handlers,
+    sendToDevice: sendToDeviceHandler({ sql, committer, transactions }),
+    acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
+    ...roomKeyHandlers({ sql, committer, endedRows }),
+  }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
@@ -184,6 +206,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await stopPruning()
+      await stopSweeping()
+      await endedRows.close()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()

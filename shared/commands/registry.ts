@@ -2,8 +2,17 @@
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { pushRuleCommands } from './push-rules.ts'
+import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
+import { toDeviceCommands } from './to-device.ts'
 import { userDataCommands } from './user-data.ts'
 
-export const commands = { ...accountCommands, ...roomCommands, ...userDataCommands, ...pushRuleCommands } as const
+export const commands = {
+  ...accountCommands,
+  ...roomCommands,
+  ...userDataCommands,
+  ...pushRuleCommands,
+  ...toDeviceCommands,
+  ...roomKeyCommands,
+} as const
 export type MainClient = CommandClient<typeof commands>

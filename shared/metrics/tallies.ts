@@ -40,6 +40,7 @@ export const tallies = {
     typing: streamTally(),
     presence: streamTally(),
     invalidations: streamTally(),
+    to_device: streamTally(),
   } satisfies Record<StreamName, StreamTally>,
   /** Clients that wait in a long poll. */
   waiting: 0,

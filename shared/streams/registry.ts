@@ -5,9 +5,18 @@ import { events } from './events.ts'
 import { invalidations } from './invalidations.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
+import { toDevice } from './to-device.ts'
 import { typing } from './typing.ts'
 
-export const streams = { events, receipts, account_data: accountData, typing, presence, invalidations } as const
+export const streams = {
+  events,
+  receipts,
+  account_data: accountData,
+  typing,
+  presence,
+  invalidations,
+  to_device: toDevice,
+} as const
 export type StreamName = keyof typeof streams
 export type RowOf<S extends StreamName> = (typeof streams)[S] extends StreamDefinition<string, infer Row> ? Row : never
 export type StreamPositions = { readonly [S in StreamName]: StreamPosition }

@@ -12,13 +12,16 @@ export const tokenOrder = [
   'typing',
   'presence',
   'invalidations',
+  'to_device',
 ] as const satisfies readonly StreamName[]
 
-const syncToken = /^s1_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})$/
+/** Version 1 ended before `to_device`: its holder was handed nothing of that stream. */
+const syncToken =
+  /^(?:s1_(?=(?:\d+_){5}\d+$)|s2_(?=(?:\d+_){6}\d+$))(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})(?:_(\d{1,16}))?$/
 const paginationToken = /^p1_(\d{1,16})$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
-  return `s1_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}`
+  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.to_device}`
 }
 
 /** Throws M_INVALID_PARAM for what this server never handed out. */
@@ -33,6 +36,7 @@ export function parseSyncToken(token: string, parameter = 'since'): StreamPositi
     typing: position(match[4], parameter),
     presence: position(match[5], parameter),
     invalidations: position(match[6], parameter),
+    to_device: position(match[7] ?? '0', parameter),
   }
   lastParsed = { token, positions }
   return positions

@@ -4,6 +4,7 @@ import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import type { StreamPosition } from '../../shared/streams/define.ts'
 
 export type CommandName = keyof MainClient
 type Request<Name extends CommandName> = Parameters<MainClient[Name]>[0]
@@ -48,6 +49,21 @@ export function commandScenarios(main: MainClient): Scenarios {
       session: { refreshable: true },
     })
     return { ...session, refresh_token: String(session.refresh_token) }
+  }
+
+  const roomKey = {
+    room_id: '!r:hs1' as RoomId,
+    session_id: 's',
+    first_message_index: 1,
+    forwarded_count: 0,
+    is_verified: false,
+    session_data: {},
+  }
+  async function backup() {
+    const { user_id } = await user()
+    const version = Number((await main.createRoomKeyVersion({ user_id, algorithm: 'a', auth_data: {} })).version)
+    await main.putRoomKeys({ user_id, version, keys: [roomKey] })
+    return { user_id, version }
   }
 
   return {
@@ -159,6 +175,22 @@ export function commandScenarios(main: MainClient): Scenarios {
     async setPushRuleActions() {
       return { user_id: (await user()).user_id, kind: 'underride', rule_id: '.m.rule.message', actions: [] }
     },
+    async sendToDevice() {
+      const [sender, { user_id, device_id }] = [await user(), await user()]
+      const messages = [{ user_id, device_id, content: { n: next() } }]
+      return { user_id: sender.user_id, device_id: sender.device_id, txn_id: next(), type: 'm.dummy', messages }
+    },
+    async acknowledgeToDevice() {
+      const { user_id, device_id } = await user()
+      const messages = [{ user_id, device_id: '*', content: { n: next() } }]
+      await main.sendToDevice({ user_id, device_id, txn_id: next(), type: 'm.dummy', messages })
+      return { user_id, device_id, up_to: 1_000_000 as StreamPosition }
+    },
+    createRoomKeyVersion: async () => ({ user_id: (await user()).user_id, algorithm: 'a', auth_data: {} }),
+    updateRoomKeyVersion: async () => ({ ...(await backup()), algorithm: 'a', auth_data: { b: 1 } }),
+    deleteRoomKeyVersion: () => backup(),
+    putRoomKeys: async () => ({ ...(await backup()), keys: [{ ...roomKey, session_id: 'another' }] }),
+    deleteRoomKeys: async () => ({ ...(await backup()), room_id: roomKey.room_id }),
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
@@ -186,6 +218,9 @@ const growing = [
   'push_rules',
   'push_classes',
   'presence',
+  'to_device',
+  'room_key_versions',
+  'room_keys',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

@@ -6,7 +6,7 @@ import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
 import type { EventWrite, RoomHeadWrite, RoomSummaryWrite, Unplaced, Writes } from './writes.ts'
 
 /** The streams that a commit appends to, in the order in which it takes their locks. */
-export const committedStreams = ['events', 'receipts', 'account_data', 'invalidations'] as const
+export const committedStreams = ['events', 'receipts', 'account_data', 'invalidations', 'to_device'] as const
 export type CommittedStream = (typeof committedStreams)[number]
 export type Counts = readonly [events: number, receipts: number, account_data: number, invalidations: number]
 
@@ -17,7 +17,7 @@ export interface EncodedBatch {
 }
 
 /** Cannot occur in JSON text, which escapes control characters. */
-const separator = '\x01'
+export const separator = '\x01'
 
 function integers(values: readonly (number | undefined)[]): string {
   let literal = '{'
@@ -30,7 +30,7 @@ function storable(value: string): string {
 }
 /** What a quoted text in an array's literal cannot hold as it is; one look tells for nearly every text. */
 const unquotable = /["\\\0\uD800-\uDFFF\uE000]/
-function texts(values: readonly (string | undefined)[]): string {
+export function texts(values: readonly (string | undefined)[]): string {
   let literal = '{'
   for (let i = 0; i < values.length; i++) {
     if (i > 0) literal += ','

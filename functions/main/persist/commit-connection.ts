@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import postgres from 'postgres'
 import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
 import type { EncodedBatch } from './commit-batch.ts'
+import { commitToDevice, toDevicePlace } from './commit-to-device.ts'
 import type { Writes } from './writes.ts'
 
 /** The streams' positions in the order of `committedStreams`. */
@@ -127,7 +128,7 @@ async function open(
   }
 }
 
-function parsePositions(literal: string | null): Positions {
+function parsePositions(literal: string | null): number[] {
   return (literal ?? '').slice(1, -1).split(',').map(Number)
 }
 
@@ -157,17 +158,27 @@ async function send(
     { prepare: true },
   )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
-  if (further.length === 0) {
+  const toDevice = commitToDevice(tx, writer, batch)
+  if (further.length === 0 && toDevice.length === 0) {
     const [row] = await commitBatch
     assert(row, 'commit_batch returns the positions')
     return parsePositions(row.positions)
   }
   // Sent without waiting in between. After an error in one of them, Postgres refuses the rest and `commit` rolls back.
-  const results = await Promise.allSettled([tx.unsafe('begin'), commitBatch, ...further, tx.unsafe('commit')])
+  const results = await Promise.allSettled([
+    tx.unsafe('begin'),
+    commitBatch,
+    ...toDevice,
+    ...further,
+    tx.unsafe('commit'),
+  ])
   const failed = results.filter((result) => result.status === 'rejected').map((result) => result.reason as unknown)
   // A lost connection weighs more than what was refused before it: the batch's fate is then to be looked up.
   if (failed.length > 0) throw failed.find((error) => !isRefused(error)) ?? failed[0]
   const [row] = await commitBatch
   assert(row, 'commit_batch returns the positions')
-  return parsePositions(row.positions)
+  const positions = parsePositions(row.positions)
+  const [toDeviceRow] = (await toDevice[0]) ?? []
+  if (toDeviceRow) positions[toDevicePlace] = toDeviceRow.position
+  return positions
 }

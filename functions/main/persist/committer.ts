@@ -19,6 +19,7 @@ import {
   openCommitConnection,
   type Positions,
 } from './commit-connection.ts'
+import { toDevicePlace } from './commit-to-device.ts'
 import type { Committer, Unplaced, Writes } from './writes.ts'
 
 export interface CommitterOptions {
@@ -167,6 +168,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     const receipts = all((writes) => writes.receipts)
     const accountData = all((writes) => writes.account_data)
     const invalidations = all((writes) => writes.invalidations)
+    const toDevice = all((writes) => writes.to_device?.map(({ user_id, device_id }) => ({ user_id, device_id })))
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
     if (events.length > 0) publish('events', 0, after, events)
@@ -175,6 +177,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     for (const { writes } of batch) tallies.eventsPersisted += writes.events?.length ?? 0
     if (receipts.length > 0) publish('receipts', 1, after, receipts)
     if (accountData.length > 0) publish('account_data', 2, after, accountData)
+    if (toDevice.length > 0) publish('to_device', toDevicePlace, after, toDevice)
   }
 
   async function flush(batch: readonly Queued[]): Promise<void> {
@@ -249,7 +252,9 @@ export function createCommitter(options: CommitterOptions): Committer {
     let bytes = 0
     let count = 0
     while (count < queue.length && count < limits.writesPerBatch && bytes < limits.bytesPerBatch) {
-      for (const event of queue[count]!.writes.events ?? []) bytes += event.row.content.length + event.envelope.length
+      const { events, to_device } = queue[count]!.writes
+      for (const event of events ?? []) bytes += event.row.content.length + event.envelope.length
+      for (const message of to_device ?? []) bytes += message.content.length
       count++
     }
     return queue.splice(0, count)

@@ -85,6 +85,7 @@ export function accountHandlers(
             answered({}),
           ),
         )
+        deps.endedRows.sweep()
         return {}
       })
     },
@@ -106,6 +107,8 @@ export function accountHandlers(
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,
+                tx`select end_room_keys(${user_id}, null)`,
+                tx`update room_key_versions set deleted = true where user_id = ${user_id}`,
                 tx`insert into departures (user_id, created_ts) values (${user_id}, ${clock.now()})
                   on conflict (user_id) do nothing`,
               ],
@@ -114,6 +117,7 @@ export function accountHandlers(
           ),
         ),
       )
+      deps.endedRows.sweep()
       // Only now: with its tokens gone the user can't come back into a room that was left.
       await deps.departures.depart(user_id)
       return {}

@@ -19,6 +19,7 @@ type Invalidations = NonNullable<Writes['invalidations']>
 
 const loginTokenLifetimeMs = 120_000
 const deviceNameCharactersMax = 100
+const text = 25
 
 /** Opens a session. `alongside` runs when the user's sessions are this call's alone; its writes join the commit. */
 export function openSession(
@@ -119,6 +120,7 @@ export function sessionHandlers(
     deleteDevices({ user_id, device_ids }) {
       return deps.queue.run(user_id, async () => {
         await committer.commit(joinWrites(endDevices(user_id, device_ids), answered({})))
+        deps.endedRows.sweep()
         return {}
       })
     },
@@ -169,12 +171,14 @@ export function endDevices(user_id: UserId, device_ids?: readonly DeviceId[], ke
   const kept = keep === undefined ? '' : pgText(keep)
   return {
     invalidations: [{ cache: 'user_tokens', key: user_id }],
-    also: (tx) =>
-      (['access_tokens', 'refresh_tokens', 'devices'] as const).map((table) =>
+    also: (tx) => [
+      tx`select end_inboxes(${user_id}, ${ids ? tx.array(ids, text) : null}::text[], ${kept})`,
+      ...(['access_tokens', 'refresh_tokens', 'devices'] as const).map((table) =>
         ids
           ? tx`delete from ${tx(table)} where user_id = ${user_id} and device_id in ${tx(ids)}`
           : tx`delete from ${tx(table)} where user_id = ${user_id} and device_id <> ${kept}`,
       ),
+    ],
   }
 }
 
