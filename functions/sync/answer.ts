@@ -1,6 +1,7 @@
 /** The answer to a sync, room by room: what one piece needs is read for a few rooms at a time, so an account of any size
  *  takes bounded memory. https://spec.matrix.org/v1.19/client-server-api/#syncing */
 
+import type { DeviceId } from '../../shared/matrix/ids.ts'
 import { accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
 import { pushRulesContent } from '../../shared/storage/push-rules.ts'
 import type { StoredReceipt } from '../../shared/storage/receipts.ts'
@@ -12,6 +13,7 @@ import type { Viewer } from '../../shared/timeline/client-json.ts'
 import { bundlesOf } from './bundles.ts'
 import { deviceListsJson } from './device-lists.ts'
 import { federationFormat } from './federation-format.ts'
+import { inboxPart } from './inboxes.ts'
 import { addLazyMembers } from './lazy-members.ts'
 import type { Live } from './live.ts'
 import type { LiveUser, UserRoom } from './live-user.ts'
@@ -50,7 +52,7 @@ export interface AnswerContext {
   readonly live: Live
   readonly user: LiveUser
   readonly viewer: Viewer
-  readonly device_id: string
+  readonly device_id: DeviceId
   readonly filter: SyncFilter
   /** The key under which state goes. */
   readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
@@ -80,9 +82,9 @@ function isSimple({ since, joins, leaves, invites, knocks }: Plan): boolean {
 function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undefined> {
   const { joins } = plan
   const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
-  return soon(allSoon([headJson(context, plan), rooms]), ([head, pieces]) => {
-    if (pieces.length > 0) return [`${opening(plan, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
-    return head === '' ? undefined : [`${opening(plan, head)}}`]
+  return soon(allSoon([readHead(context, plan), rooms]), ([head, pieces]) => {
+    if (pieces.length > 0) return [`${opening(head)},"rooms":{"join":{${pieces.join(',')}}}}`]
+    return head.json === '' ? undefined : [`${opening(head)}}`]
   })
 }
 
@@ -90,28 +92,36 @@ async function fullAnswer(
   context: AnswerContext,
   plan: Plan,
 ): Promise<AsyncIterable<string> | Iterable<string> | undefined> {
-  const head = await headJson(context, plan)
+  const head = await readHead(context, plan)
   const rooms = roomPieces(context, plan)
   // Short ones too are read at once.
   if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
     const pieces: string[] = []
     for await (const piece of rooms) pieces.push(piece)
-    if (pieces.length === 0 && head === '') return undefined
-    return wrapped(plan, head, pieces)
+    if (pieces.length === 0 && head.json === '') return undefined
+    return wrapped(head, pieces)
   }
-  return stream(plan, head, rooms)
+  return stream(head, rooms)
 }
 
-function opening(plan: Plan, head: string): string {
-  return `${emptyAnswer(plan.upTo).slice(0, -1)}${head}`
+/** What is not about rooms. */
+interface Head {
+  /** Where the client is after this answer. */
+  readonly upTo: StreamPositions
+  /** Each part with a comma before it. */
+  readonly json: string
 }
 
-function wrapped(plan: Plan, head: string, pieces: readonly string[]): string[] {
-  return [pieces.length === 0 ? `${opening(plan, head)}}` : `${opening(plan, head)},"rooms":{${pieces.join('')}}}}`]
+function opening({ upTo, json }: Head): string {
+  return `${emptyAnswer(upTo).slice(0, -1)}${json}`
 }
 
-async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
-  yield opening(plan, head)
+function wrapped(head: Head, pieces: readonly string[]): string[] {
+  return [pieces.length === 0 ? `${opening(head)}}` : `${opening(head)},"rooms":{${pieces.join('')}}}}`]
+}
+
+async function* stream(head: Head, rooms: AsyncIterable<string>): AsyncIterable<string> {
+  yield opening(head)
   let any = false
   for await (const piece of rooms) {
     yield any ? piece : `,"rooms":{${piece}`
@@ -120,20 +130,20 @@ async function* stream(plan: Plan, head: string, rooms: AsyncIterable<string>): 
   yield any ? '}}}' : '}'
 }
 
-/** What is not about rooms, each with a comma before it. */
-function headJson(context: AnswerContext, plan: Plan): Soon<string> {
+function readHead(context: AnswerContext, plan: Plan): Soon<Head> {
   return soon(neighbours(context, plan), (people) =>
     soon(
       allSoon([
         globalAccountData(context, plan),
         presenceJson(context, plan, people),
         deviceListsJson(context, people),
+        inboxPart(context, plan),
       ]),
-      ([accountData, presence, deviceLists]) => {
+      ([accountData, presence, deviceLists, inbox]) => {
         let json = ''
         if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`
         if (presence !== '') json += `,"presence":{"events":[${presence}]}`
-        return json + deviceLists
+        return { upTo: { ...plan.upTo, to_device: inbox.upTo }, json: json + deviceLists + inbox.json }
       },
     ),
   )

@@ -7,6 +7,7 @@ import { type StreamPositions, streamNames } from '../../shared/streams/registry
 import { parseSyncToken } from '../../shared/streams/token.ts'
 import { type AnswerContext, answer, emptyAnswer } from './answer.ts'
 import { route, type SyncDeps } from './deps.ts'
+import { acknowledge } from './inboxes.ts'
 import type { LiveUser } from './live-user.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { changedPresence, presenceMoved } from './presence-json.ts'
@@ -54,7 +55,13 @@ export const getSync = route({
     user.uses++
     try {
       tellPresence(deps, user, query.set_presence ?? 'online')
-      return await sync(deps, user, { requester, query, filter, token, request })
+      const since = token && reconciled(token, deps.replication.positions())
+      // While this is under way, what is new is waited for and read.
+      const acknowledged = since && acknowledge(deps, user, requester.device_id, since)
+      const answer = await sync(deps, user, { requester, query, filter, since, request })
+      // Who begins anew after this answer must not meet again what it acknowledged.
+      if (acknowledged) await acknowledged
+      return answer
     } finally {
       user.uses--
     }
@@ -65,23 +72,24 @@ interface SyncRequest {
   readonly requester: Requester
   readonly query: Query
   readonly filter: SyncFilter
-  readonly token: StreamPositions | undefined
+  /** Where the client is; undefined: it begins. */
+  readonly since: StreamPositions | undefined
   readonly request: RequestInfo
 }
 
 async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promise<RawJson> {
   const { clock, replication, live, sql } = deps
-  const { query, filter, token } = request
+  const { query, filter } = request
   const fullState = query.full_state ?? false
   const begun = replication.positions().invalidations
-  let since = token && reconciled(token, replication.positions())
+  let { since } = request
   const deadline = clock.now() + (since && !fullState ? Math.min(query.timeout ?? 0, timeoutMaxMs) : 0)
   for (;;) {
     const upTo = { ...replication.positions() }
     if (!since || fullState || mayHaveMoved(deps, user, since, upTo)) {
       const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
       const plan = planned instanceof Promise ? await planned : planned
-      if (!since || fullState || hasNews(deps, user, plan, since)) {
+      if (!since || fullState || hasNews(deps, user, request, plan, since)) {
         const answered = answer(context(deps, user, request), plan)
         const pieces = answered instanceof Promise ? await answered : answered
         if (pieces) return new RawJson(pieces)
@@ -122,6 +130,7 @@ function reconciled(token: StreamPositions, now: StreamPositions): StreamPositio
     token.events > now.events ||
     token.receipts > now.receipts ||
     token.account_data > now.account_data ||
+    token.to_device > now.to_device ||
     token.invalidations > now.invalidations
   ) {
     return undefined
@@ -140,10 +149,17 @@ function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions
   return since.typing < live.startedAt.typing || user.accountData > since.account_data
 }
 
-function hasNews({ live, config }: SyncDeps, user: LiveUser, plan: Plan, since: StreamPositions): boolean {
+function hasNews(
+  { live, config }: SyncDeps,
+  user: LiveUser,
+  { requester }: SyncRequest,
+  plan: Plan,
+  since: StreamPositions,
+): boolean {
   const { joins, leaves, invites, knocks, upTo } = plan
   if (joins.length + leaves.length + invites.length + knocks.length > 0) return true
   if (user.accountData > since.account_data) return true
+  if (user.inboxes.hasAfter(requester.device_id, since.to_device)) return true
   if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
 }

@@ -25,27 +25,26 @@ export function createEndedRows(deps: {
   let running: Promise<void> | undefined
   let cancel = () => {}
 
-  function sweep(): void {
-    again = true
-    if (running || stopped.signal.aborted) return
-    running = (async () => {
+  async function run(): Promise<void> {
+    try {
       while (again) {
         again = false
         await deleteInboxes(sql, stopped.signal)
         await deleteRoomKeys(sql, stopped.signal)
       }
-    })()
-      .catch((error: unknown) => {
-        if (stopped.signal.aborted) return
+    } catch (error) {
+      if (!stopped.signal.aborted) {
         onError(error)
         cancel()
         cancel = clock.after(retryMs, sweep)
-      })
-      .finally(() => {
-        running = undefined
-        // Asked for after the last look.
-        if (again && !stopped.signal.aborted) cancel = clock.after(retryMs, sweep)
-      })
+      }
+    }
+    running = undefined
+  }
+
+  function sweep(): void {
+    again = true
+    if (!stopped.signal.aborted) running ??= run()
   }
 
   return {
@@ -69,10 +68,10 @@ async function deleteInboxes(sql: MainSql, signal: AbortSignal): Promise<void> {
     do {
       signal.throwIfAborted()
       ;({ count } = await sql`
-        delete from to_device where user_id = ${user_id} and device_id = ${device_id} and position in (
-          select position from to_device
+        delete from to_device where ctid = any(array(
+          select ctid from to_device
           where user_id = ${user_id} and device_id = ${device_id} and position <= ${up_to}
-          order by position limit ${rowsPerStatement})`)
+          order by position limit ${rowsPerStatement}))`)
     } while (count === rowsPerStatement)
     // Not one that ended once more meanwhile, and not while another main still deletes: it may end before it is through.
     await sql`
@@ -92,8 +91,8 @@ async function deleteRoomKeys(sql: MainSql, signal: AbortSignal): Promise<void> 
     do {
       signal.throwIfAborted()
       ;({ count } = await sql`
-        delete from room_keys where key_set = ${key_set} and (room_id, session_id) in (
-          select room_id, session_id from room_keys where key_set = ${key_set} limit ${rowsPerStatement})`)
+        delete from room_keys where ctid = any(array(
+          select ctid from room_keys where key_set = ${key_set} limit ${rowsPerStatement}))`)
     } while (count === rowsPerStatement)
     await sql`
       delete from ended_room_keys

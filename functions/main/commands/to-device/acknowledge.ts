@@ -1,7 +1,9 @@
 /** Deletes what devices have acknowledged. Acknowledgements that come while a statement runs share the next one. To delete
  *  what is acknowledged is right whoever does it and however often, so this needs no commit of this process's own. */
+import { setImmediate as turn } from 'node:timers/promises'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
+import { outsideRequests } from '../../../../shared/request-context.ts'
 import { type MainSql, pgText } from '../../../../shared/storage/sql.ts'
 
 const int8 = 20
@@ -19,9 +21,11 @@ interface Acknowledged {
 
 export function acknowledgeToDeviceHandler(sql: MainSql): MainClient['acknowledgeToDevice'] {
   let waiting = new Map<string, Acknowledged>()
-  let running: Promise<void> | undefined
+  let running = false
 
   async function run(): Promise<void> {
+    // What arrives in this turn goes together.
+    await turn()
     while (waiting.size > 0) {
       const batch = [...waiting.values()].slice(0, devicesPerStatement)
       if (batch.length === waiting.size) waiting = new Map()
@@ -33,6 +37,7 @@ export function acknowledgeToDeviceHandler(sql: MainSql): MainClient['acknowledg
         for (const { done } of batch) done.reject(error)
       }
     }
+    running = false
   }
 
   return async ({ user_id, device_id, up_to }) => {
@@ -43,12 +48,11 @@ export function acknowledgeToDeviceHandler(sql: MainSql): MainClient['acknowledg
       entry = { user_id, device_id, up_to, done: Promise.withResolvers() }
       waiting.set(key, entry)
     }
-    // What arrives in this turn goes together.
-    running ??= Promise.resolve()
-      .then(run)
-      .finally(() => {
-        running = undefined
-      })
+    if (!running) {
+      running = true
+      // It works for all who wait, not for the request that found it idle.
+      void outsideRequests(run)
+    }
     await entry.done.promise
     return {}
   }
@@ -64,16 +68,13 @@ async function deleteUpTo(sql: MainSql, batch: readonly Acknowledged[]): Promise
   const positions = batch.map((entry) => entry.up_to)
   for (;;) {
     const { count } = await sql`
-      delete from to_device t using (
-        select i.user_id, i.device_id, i.position
-        from unnest(${sql.array(users, text)}::text[], ${sql.array(devices, text)}::text[],
+      delete from to_device where ctid = any(array(
+        select i.ctid from unnest(${sql.array(users, text)}::text[], ${sql.array(devices, text)}::text[],
           ${sql.array(positions, int8)}::bigint[]) as q(user_id, device_id, up_to)
         cross join lateral (
-          select user_id, device_id, position from to_device
+          select ctid from to_device
           where user_id = q.user_id collate "C" and device_id = q.device_id collate "C" and position <= q.up_to
-          order by position limit ${rowsPerDevice}) i
-      ) gone
-      where t.user_id = gone.user_id and t.device_id = gone.device_id and t.position = gone.position`
+          order by position limit ${rowsPerDevice}) i))`
     // Fewer than one device may have had: none has reached the limit.
     if (count < rowsPerDevice) return
   }
