@@ -2,7 +2,9 @@
  *  existing; one whose rows nothing below makes fails. */
 import * as v from 'valibot'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { EventId } from '../shared/matrix/ids.ts'
+import { shardOf } from '../shared/commands/shards.ts'
+import type { DeviceId, EventId, UserId } from '../shared/matrix/ids.ts'
+import { generateSigningKey, signJson } from '../shared/matrix/signatures.ts'
 import { encodeUpdate, parseLogEntry } from '../shared/replication/messages.ts'
 import { pgText } from '../shared/storage/sql.ts'
 import { GapTooOldError } from '../shared/storage/stream-gaps.ts'
@@ -55,10 +57,33 @@ beforeAll(async () => {
     const request = { user_id: bob, device_id: 'D' as never, type: 'm.dummy', messages }
     await commands.sendToDevice({ ...request, txn_id: device_id })
   }
+  for (const user_id of [alice, bob]) {
+    await main.database.sql`insert into devices (user_id, device_id, created_ts) values (${user_id}, 'D', 0)`
+    const device_keys = JSON.stringify({ user_id, device_id: 'D', algorithms: [], keys: {}, signatures: {} })
+    const one_time_keys = [{ algorithm: 'signed_curve25519', key_id: 'A', key: '{}' }]
+    const device_id = 'D' as DeviceId
+    await commands.uploadKeys({ user_id, device_id, device_keys, one_time_keys, fallback_keys: [] })
+  }
+  await commands.renameDevice({ user_id: alice, device_id: 'D' as DeviceId, display_name: 'Kitchen' })
+  const claims = [{ user_id: alice, device_id: 'D' as DeviceId, algorithm: 'signed_curve25519' }]
+  await commands.claimKeys({ shard: shardOf(alice), claims })
+  for (const usage of ['master', 'user_signing'] as const) {
+    await commands.uploadCrossSigningKeys(await crossSigning(bob, usage))
+  }
   await commands.setTyping({ user_id: bob, room_id, typing: true, timeout_ms: 30_000 })
   await commands.setPresence({ user_id: bob, presence: 'online', source: 'client' })
 })
 afterAll(() => main.drop())
+
+const master = generateSigningKey()
+
+async function crossSigning(user_id: UserId, usage: 'master' | 'user_signing') {
+  const public_key = usage === 'master' ? master.publicKeyBase64 : generateSigningKey().publicKeyBase64
+  const key = { user_id, usage: [usage], keys: { [`ed25519:${public_key}`]: public_key } }
+  const signer = { ...master, keyId: `ed25519:${master.publicKeyBase64}` } as const
+  const signed = JSON.stringify(signJson(key, user_id, signer))
+  return { user_id, authenticated: true, [usage]: { public_key, key: signed } }
+}
 
 describe.each(streamNames)('stream %s', (name) => {
   const definition = streams[name]
@@ -103,9 +128,11 @@ test('invalidations that are kept no more are told as such', async () => {
   await expect(streams.invalidations.missed(read, { after: 0, upTo: 3 }, 10)).rejects.toBeInstanceOf(GapTooOldError)
 })
 
+const replacing = new Set<StreamName>(['receipts', 'account_data', 'device_lists', 'key_counts'])
+
 /** Of rows that take each other's place in their table, the last. */
 function latest(name: StreamName, rows: readonly Row[]): Row[] {
-  if (name !== 'receipts' && name !== 'account_data') return [...rows]
+  if (!replacing.has(name)) return [...rows]
   const byKey = new Map<string, Row>()
   for (const row of rows) {
     const {

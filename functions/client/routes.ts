@@ -1,5 +1,6 @@
 /** Every route of the client role. */
 import { accountRoutes } from './accounts/routes.ts'
+import { keyRoutes } from './keys/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
 import { readRoutes } from './read/routes.ts'
@@ -16,6 +17,7 @@ export const clientRoutes = [
   ...readRoutes,
   ...pushRuleRoutes,
   ...userDataRoutes,
+  ...keyRoutes,
   ...roomKeyRoutes,
   sendToDevice,
   ...statusRoutes,

@@ -14,6 +14,7 @@ import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
+import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
@@ -22,6 +23,7 @@ import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { createUserData } from './commands/user-data/index.ts'
+import { createKeyedQueue } from './keyed-queue.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -137,6 +139,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     asOwner: (user_id, work) => asOwner(ownership, user_id, work),
     onError: (err) => log.error({ err }, 'a deactivated user could not leave all rooms; it is tried again'),
   })
+  /** What changes a user's sessions, or the keys of their devices, runs one at a time a user. */
+  const queue = createKeyedQueue()
   const endedRows = createEndedRows({
     sql,
     clock,
@@ -144,6 +148,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   })
   const accounts = createAccounts({
     config,
+    queue,
     sql,
     committer,
     clock,
@@ -156,6 +161,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
         ),
     },
   })
+  const keys = createKeys({ sql, committer, clock, queue })
   const userData = createUserData({
     sql,
     committer,
@@ -187,6 +193,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...roomCommands,
     ...userData.handlers,
     ...pushRules.handlers,
+    ...keys,
     sendToDevice: sendToDeviceHandler({ sql, committer, transactions }),
     acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
     ...roomKeyHandlers({ sql, committer, endedRows }),

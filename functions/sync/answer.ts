@@ -57,11 +57,15 @@ export interface AnswerContext {
   /** The key under which state goes. */
   readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
   readonly now: number
+  /** Members of the answer that tell what is left of the device's keys, as JSON text. */
+  readonly keys: string
+  /** They have changed, so there is something to tell whatever else there is. */
+  readonly keysMoved: boolean
 }
 
 /** What an answer without news says. */
-export function emptyAnswer(upTo: StreamPositions): string {
-  return `{"next_batch":"${encodeSyncToken(upTo)}","device_one_time_keys_count":{},"device_unused_fallback_key_types":[]}`
+export function emptyAnswer(upTo: StreamPositions, keys: string): string {
+  return `{"next_batch":"${encodeSyncToken(upTo)}",${keys}}`
 }
 
 /** The answer in pieces; undefined if, all being read, there is nothing to tell. Once the first piece is there it is
@@ -83,8 +87,8 @@ function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undef
   const { joins } = plan
   const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
   return soon(allSoon([readHead(context, plan), rooms]), ([head, pieces]) => {
-    if (pieces.length > 0) return [`${opening(head)},"rooms":{"join":{${pieces.join(',')}}}}`]
-    return head.json === '' ? undefined : [`${opening(head)}}`]
+    if (pieces.length > 0) return [`${opening(context, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
+    return head.json === '' && !context.keysMoved ? undefined : [`${opening(context, head)}}`]
   })
 }
 
@@ -98,10 +102,10 @@ async function fullAnswer(
   if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
     const pieces: string[] = []
     for await (const piece of rooms) pieces.push(piece)
-    if (pieces.length === 0 && head.json === '') return undefined
-    return wrapped(head, pieces)
+    if (pieces.length === 0 && head.json === '' && !context.keysMoved) return undefined
+    return wrapped(opening(context, head), pieces)
   }
-  return stream(head, rooms)
+  return stream(opening(context, head), rooms)
 }
 
 /** What is not about rooms. */
@@ -112,16 +116,16 @@ interface Head {
   readonly json: string
 }
 
-function opening({ upTo, json }: Head): string {
-  return `${emptyAnswer(upTo).slice(0, -1)}${json}`
+function opening({ keys }: AnswerContext, { upTo, json }: Head): string {
+  return `${emptyAnswer(upTo, keys).slice(0, -1)}${json}`
 }
 
-function wrapped(head: Head, pieces: readonly string[]): string[] {
-  return [pieces.length === 0 ? `${opening(head)}}` : `${opening(head)},"rooms":{${pieces.join('')}}}}`]
+function wrapped(opened: string, pieces: readonly string[]): string[] {
+  return [pieces.length === 0 ? `${opened}}` : `${opened},"rooms":{${pieces.join('')}}}}`]
 }
 
-async function* stream(head: Head, rooms: AsyncIterable<string>): AsyncIterable<string> {
-  yield opening(head)
+async function* stream(opened: string, rooms: AsyncIterable<string>): AsyncIterable<string> {
+  yield opened
   let any = false
   for await (const piece of rooms) {
     yield any ? piece : `,"rooms":{${piece}`
@@ -136,7 +140,7 @@ function readHead(context: AnswerContext, plan: Plan): Soon<Head> {
       allSoon([
         globalAccountData(context, plan),
         presenceJson(context, plan, people),
-        deviceListsJson(context, people),
+        deviceListsJson(context, plan, people),
         inboxPart(context, plan),
       ]),
       ([accountData, presence, deviceLists, inbox]) => {

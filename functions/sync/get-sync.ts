@@ -7,6 +7,7 @@ import { type StreamPositions, streamNames } from '../../shared/streams/registry
 import { parseSyncToken } from '../../shared/streams/token.ts'
 import { type AnswerContext, answer, emptyAnswer } from './answer.ts'
 import { route, type SyncDeps } from './deps.ts'
+import { deviceListsMoved } from './device-lists.ts'
 import { acknowledge } from './inboxes.ts'
 import type { LiveUser } from './live-user.ts'
 import { makePlan, type Plan } from './plan.ts'
@@ -83,20 +84,27 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
   const fullState = query.full_state ?? false
   const begun = replication.positions().invalidations
   let { since } = request
+  const counts = user.keyCountsOf(request.requester.device_id)
   const deadline = clock.now() + (since && !fullState ? Math.min(query.timeout ?? 0, timeoutMaxMs) : 0)
   for (;;) {
-    const upTo = { ...replication.positions() }
+    const keysFrom = replication.positions().key_counts
+    const keysRead = counts.json(sql, user.user_id, request.requester.device_id)
+    const keys = keysRead instanceof Promise ? await keysRead : keysRead
+    // What had to be waited for is as of when it was asked for, at least.
+    const now = replication.positions()
+    const upTo = keysRead instanceof Promise ? { ...now, key_counts: keysFrom } : { ...now }
     if (!since || fullState || mayHaveMoved(deps, user, since, upTo)) {
+      const keysMoved = since !== undefined && counts.position > since.key_counts && counts.position <= upTo.key_counts
       const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
       const plan = planned instanceof Promise ? await planned : planned
-      if (!since || fullState || hasNews(deps, user, request, plan, since)) {
-        const answered = answer(context(deps, user, request), plan)
+      if (!since || fullState || keysMoved || hasNews(deps, user, request, plan, since)) {
+        const answered = answer({ ...context(deps, user, request), keys, keysMoved }, plan)
         const pieces = answered instanceof Promise ? await answered : answered
         if (pieces) return new RawJson(pieces)
       }
     }
     const waitMs = deadline - clock.now()
-    if (waitMs <= 0 || request.request.signal.aborted) return new RawJson(emptyAnswer(upTo))
+    if (waitMs <= 0 || request.request.signal.aborted) return new RawJson(emptyAnswer(upTo, keys))
     // Nothing up to here concerns this client, so it need not be looked at again.
     since = upTo
     // What was published while this one was reading woke nobody here.
@@ -108,11 +116,17 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
       clock,
       alsoFor: (wake) => deps.endedTokens.onEnd(request.requester, wake),
     })
-    if (user.forgotten || deps.endedTokens.endedAfter(request.requester, begun)) return new RawJson(emptyAnswer(upTo))
+    if (user.forgotten || deps.endedTokens.endedAfter(request.requester, begun)) {
+      return new RawJson(emptyAnswer(upTo, keys))
+    }
   }
 }
 
-function context(deps: SyncDeps, user: LiveUser, { requester, query, filter }: SyncRequest): AnswerContext {
+function context(
+  deps: SyncDeps,
+  user: LiveUser,
+  { requester, query, filter }: SyncRequest,
+): Omit<AnswerContext, 'keys' | 'keysMoved'> {
   const { user_id, device_id } = requester
   const stateKey = query.use_state_after
     ? 'state_after'
@@ -130,8 +144,10 @@ function reconciled(token: StreamPositions, now: StreamPositions): StreamPositio
     token.events > now.events ||
     token.receipts > now.receipts ||
     token.account_data > now.account_data ||
-    token.to_device > now.to_device ||
-    token.invalidations > now.invalidations
+    token.invalidations > now.invalidations ||
+    token.device_lists > now.device_lists ||
+    token.key_counts > now.key_counts ||
+    token.to_device > now.to_device
   ) {
     return undefined
   }
@@ -152,13 +168,15 @@ function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions
 function hasNews(
   { live, config }: SyncDeps,
   user: LiveUser,
-  { requester }: SyncRequest,
+  { requester, filter }: SyncRequest,
   plan: Plan,
   since: StreamPositions,
 ): boolean {
   const { joins, leaves, invites, knocks, upTo } = plan
   if (joins.length + leaves.length + invites.length + knocks.length > 0) return true
-  if (user.accountData > since.account_data) return true
+  // Who comes and goes in rooms that are left out is for the device lists.
+  if (!filter.allRooms && since.events !== upTo.events) return true
+  if (user.accountData > since.account_data || deviceListsMoved(live, user, since, upTo)) return true
   if (user.inboxes.hasAfter(requester.device_id, since.to_device)) return true
   if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0

@@ -8,6 +8,7 @@ import type { EventRow } from '../../shared/streams/events.ts'
 import type { PresenceState } from '../../shared/streams/presence.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import { Inboxes } from './inboxes.ts'
+import { DeviceKeyCounts } from './key-counts.ts'
 import type { LiveRoom } from './live-room.ts'
 import type { RoomUnread } from './unread.ts'
 
@@ -63,6 +64,8 @@ export class LiveUser {
   /** Set while the class is read anew: the rules have changed. */
   pushClassRead: Promise<void> | undefined
   readonly unread = new Map<number, RoomUnread>()
+  /** Of devices that sync here. */
+  readonly keyCounts = new Map<string, DeviceKeyCounts>()
   /** How many of the user's own receipts were heard of. */
   ownReceipts = 0
   /** What main was last told of this user's presence, and when. */
@@ -128,6 +131,15 @@ export class LiveUser {
       const dropped = this.recentPrivateReceipts.splice(0, receiptsMax / 2)
       this.privateReceiptsFrom = dropped.at(-1)?.position ?? this.privateReceiptsFrom
     }
+  }
+
+  keyCountsOf(device_id: string): DeviceKeyCounts {
+    let counts = this.keyCounts.get(device_id)
+    if (!counts) {
+      counts = new DeviceKeyCounts()
+      this.keyCounts.set(device_id, counts)
+    }
+    return counts
   }
 
   wake(): void {

@@ -15,18 +15,22 @@ import { joinedRoomsOf, roomsOfUser } from '../../shared/storage/sync-rooms.ts'
 import { userDataPositions } from '../../shared/storage/sync-users.ts'
 import { inboxEnds } from '../../shared/storage/to-device.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
+import type { DeviceListRow } from '../../shared/streams/device-lists.ts'
 import type { EventRow } from '../../shared/streams/events.ts'
 import type { InvalidationRow } from '../../shared/streams/invalidations.ts'
+import type { KeyCountRow } from '../../shared/streams/key-counts.ts'
 import type { PresenceRow } from '../../shared/streams/presence.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
 import type { ToDeviceRow } from '../../shared/streams/to-device.ts'
 import type { TypingRow } from '../../shared/streams/typing.ts'
+import { DeviceListLog } from './device-list-log.ts'
 import { LiveRoom } from './live-room.ts'
 import { LiveUser } from './live-user.ts'
 import { PresenceLog } from './presence-log.ts'
 import { RoomMemory } from './room-memory.ts'
 import { applyOwnReceipt } from './unread.ts'
+import { UserRooms } from './user-rooms.ts'
 import { Wakes } from './wakes.ts'
 
 const usersTally = cacheTally('sync_users')
@@ -44,6 +48,11 @@ interface Load {
 
 export class Live {
   readonly presence = new PresenceLog()
+  readonly deviceLists: DeviceListLog
+  /** Rooms of those whose device lists changed, where nothing else here knows them. */
+  private readonly userRooms: UserRooms
+  /** Whose device lists changed, and it is not known yet whom to wake for it. */
+  private readonly unplacedLists = new Set<UserId>()
   /** Where the streams kept in memory began for this process: an older token has seen another process's rows. */
   readonly startedAt: StreamPositions
   /** What handlers share; absent in one process. */
@@ -73,6 +82,8 @@ export class Live {
     this.shared = deps.replication.cache
     this.memory = new RoomMemory(deps.roomBytesMax)
     this.startedAt = { ...deps.replication.positions() }
+    this.deviceLists = new DeviceListLog(this.startedAt.device_lists)
+    this.userRooms = new UserRooms(deps.sql)
     const { replication } = deps
     this.unsubscribe = [
       replication.subscribe('events', ({ rows }) => this.hear('events', rows, (row) => this.onEvent(row))),
@@ -83,6 +94,10 @@ export class Live {
       replication.subscribe('to_device', ({ rows }) => this.hear('to_device', rows, (row) => this.onToDevice(row))),
       replication.subscribe('typing', ({ rows }) => this.hear('typing', rows, (row) => this.onTyping(row))),
       replication.subscribe('presence', ({ rows }) => this.hear('presence', rows, (row) => this.onPresence(row))),
+      replication.subscribe('device_lists', ({ rows }) =>
+        this.hear('device_lists', rows, (row) => this.onDeviceList(row)),
+      ),
+      replication.subscribe('key_counts', ({ rows }) => this.hear('key_counts', rows, (row) => this.onKeyCount(row))),
       replication.subscribe('invalidations', ({ rows }) =>
         this.hear('invalidations', rows, (row) => this.onInvalidation(row)),
       ),
@@ -257,6 +272,7 @@ export class Live {
       const user = this.users.get(row.member.user_id)
       if (user) this.applyMember(user, row)
       this.presence.memberChanged(row.member, row.room_nid)
+      this.userRooms.memberChanged(row.member, row.room_nid)
     }
     if (room) this.wakes.room(room)
   }
@@ -277,7 +293,7 @@ export class Live {
   joinedRoomsOf(user_id: UserId): ReadonlySet<number> | undefined {
     const known = this.presence.roomsOf(user_id)
     const user = known ? undefined : this.users.get(user_id)
-    if (!user) return known
+    if (!user) return known ?? this.userRooms.of(user_id)
     const rooms = new Set<number>()
     for (const room of user.rooms.values()) if (room.membership === 'join') rooms.add(room.room_nid)
     return rooms
@@ -391,6 +407,41 @@ export class Live {
     if (user) this.wakes.user(user)
   }
 
+  private onDeviceList(row: DeviceListRow): void {
+    this.deviceLists.add(row)
+    const eyes = this.users.get(row.viewer ?? row.user_id)
+    if (eyes) this.wakes.user(eyes)
+    if (row.viewer !== undefined) return
+    const rooms = this.joinedRoomsOf(row.user_id)
+    if (rooms) {
+      this.wakeNeighbours(row.user_id, rooms)
+      return
+    }
+    if (this.unplacedLists.size === 0) setImmediate(() => this.placeLists())
+    this.unplacedLists.add(row.user_id)
+  }
+
+  /** Reads the rooms of whose lists changed in this turn of the event loop, and wakes who shares one. */
+  private placeLists(): void {
+    const users = [...this.unplacedLists]
+    this.unplacedLists.clear()
+    Promise.resolve(this.userRooms.read(users)).then(
+      () => {
+        for (const user of users) this.wakeNeighbours(user, this.userRooms.of(user) ?? new Set())
+      },
+      () => {
+        // Who waits is answered by the next thing that happens; the request that needs the rooms reads them, and fails then.
+      },
+    )
+  }
+
+  private onKeyCount(row: KeyCountRow): void {
+    const user = this.users.get(row.user_id)
+    if (!user) return
+    user.keyCounts.get(row.device_id)?.moved(row.position)
+    this.wakes.user(user)
+  }
+
   private onInvalidation(row: InvalidationRow): void {
     if (row.cache === 'event') {
       for (const room of this.memory.rooms()) {
@@ -405,6 +456,7 @@ export class Live {
         this.memory.drop(room)
         room.forget()
       }
+      this.userRooms.forget()
       this.compareMembers(row.key as RoomId).catch(() => {
         // What cannot be compared may be wrong.
         for (const user of this.users.values()) this.forgetUser(user)
@@ -413,6 +465,9 @@ export class Live {
       const user = this.users.get(row.key as UserId)
       if (!user) return
       this.readPushClass(user)
+    } else if (row.cache === 'user_tokens') {
+      // Keys go with their devices.
+      for (const counts of this.users.get(row.key as UserId)?.keyCounts.values() ?? []) counts.forget()
     }
   }
 

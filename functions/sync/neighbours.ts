@@ -1,6 +1,7 @@
-/** Who began or ceased to share a room with the user between two places in the streams. */
+/** Who began or ceased to share a room with the user between two places in the streams, whatever rooms the client has
+ *  filtered out. */
 import type { UserId } from '../../shared/matrix/ids.ts'
-import { joinedMembers, membersChangedIn } from '../../shared/storage/sync-members.ts'
+import { joinedMembers, membersMovedIn } from '../../shared/storage/sync-members.ts'
 import type { AnswerContext } from './answer.ts'
 import type { Plan } from './plan.ts'
 import type { Soon } from './soon.ts'
@@ -21,10 +22,19 @@ export function neighbours({ sql, user }: AnswerContext, plan: Plan): Soon<Neigh
   const met = new Set<UserId>()
   const parted = new Set<UserId>()
   const entered: number[] = []
+  const gone: number[] = []
   const unknown: number[] = []
-  for (const { room, newly } of plan.joins) {
-    if (newly) entered.push(room.room_nid)
-    else if (room.events > since.events && room.streamedFrom > since.events) unknown.push(room.room_nid)
+  for (const { room, room_nid, joinedAt, leftAt } of user.rooms.values()) {
+    if (!room) {
+      if (leftAt > since.events) gone.push(room_nid)
+      continue
+    }
+    if (joinedAt > since.events) {
+      entered.push(room_nid)
+      // Who was there before and is not any more was a neighbour if the user was there too.
+      if (leftAt > since.events) unknown.push(room_nid)
+    } else if (room.events <= since.events) continue
+    else if (room.streamedFrom > since.events) unknown.push(room_nid)
     else {
       for (let i = room.timeline.length - 1; i >= 0; i--) {
         const event = room.timeline[i]?.event
@@ -36,21 +46,16 @@ export function neighbours({ sql, user }: AnswerContext, plan: Plan): Soon<Neigh
       }
     }
   }
-  const left = plan.leaves.filter((part) => !part.ownEventOnly && part.upTo > since.events)
-  if (entered.length + unknown.length + left.length > 0) {
-    const leftRooms = left.map((part) => part.membership.room_nid)
+  if (entered.length + unknown.length + gone.length > 0) {
     const reading = Promise.all([
       joinedMembers(sql, entered),
-      joinedMembers(sql, leftRooms),
-      membersChangedIn(sql, unknown, { after: since.events, upTo: upTo.events }),
+      joinedMembers(sql, gone),
+      // Who left after the user did had been a neighbour too.
+      membersMovedIn(sql, [...unknown, ...gone], { after: since.events, upTo: upTo.events }),
     ])
-    return reading.then(([inEntered, inLeft, changed]) => {
-      for (const id of inEntered) met.add(id)
-      for (const id of inLeft) parted.add(id)
-      for (const id of changed) {
-        met.add(id)
-        parted.add(id)
-      }
+    return reading.then(([inEntered, inGone, moved]) => {
+      for (const id of [...inEntered, ...moved.met]) met.add(id)
+      for (const id of [...inGone, ...moved.parted]) parted.add(id)
       return others(user.user_id, met, parted)
     })
   }

@@ -23,6 +23,8 @@ const filterBytesMax = 65_536
 
 export interface SyncFilter {
   readonly room: (room_id: string) => boolean
+  /** No room is left out. */
+  readonly allRooms: boolean
   readonly includeLeave: boolean
   readonly timeline: CompiledEventFilter
   readonly timelineLimit: number
@@ -47,6 +49,7 @@ function compile(filter: Filter): SyncFilter {
   const timeline = room?.timeline
   return {
     room: compileRoomFilter(room),
+    allRooms: room?.rooms === undefined && room?.not_rooms === undefined,
     includeLeave: room?.include_leave ?? false,
     timeline: compileEventFilter(timeline),
     timelineLimit: Math.min(timeline?.limit ?? timelineLimitDefault, timelineLimitMax),

@@ -1,6 +1,7 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
@@ -12,6 +13,7 @@ export const commands = {
   ...roomCommands,
   ...userDataCommands,
   ...pushRuleCommands,
+  ...keyCommands,
   ...toDeviceCommands,
   ...roomKeyCommands,
 } as const

@@ -29,6 +29,6 @@ function problem(issue: v.BaseIssue<unknown>, part: Part): MatrixError {
 /** The issue in words that repeat nothing of what was sent: it may be a secret. */
 function sentence(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'regex') return 'it does not have the right format'
-  if (issue.type === 'check') return issue.message
+  if (issue.type === 'check' || issue.type === 'custom') return issue.message
   return issue.expected ? `expected ${issue.expected}` : issue.message
 }

@@ -40,6 +40,8 @@ export const tallies = {
     typing: streamTally(),
     presence: streamTally(),
     invalidations: streamTally(),
+    device_lists: streamTally(),
+    key_counts: streamTally(),
     to_device: streamTally(),
   } satisfies Record<StreamName, StreamTally>,
   /** Clients that wait in a long poll. */

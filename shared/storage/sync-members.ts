@@ -10,18 +10,38 @@ export async function joinedMembers(sql: ReadSql, rooms: readonly number[]): Pro
   return rows.map((row) => row.user_id)
 }
 
-/** Everyone whose member event in one of these rooms changed at positions in (after, upTo]. */
-export async function membersChangedIn(
+export interface MembersMoved {
+  /** Came into one of the rooms at some place of the range, and may have gone again. */
+  readonly met: readonly UserId[]
+  /** Were in one of the rooms at some place of the range, and ceased to be. */
+  readonly parted: readonly UserId[]
+}
+
+/** What JSON text of a member event's content holds where it is a join. In strings its quotes would be escaped. */
+const join = '"membership":"join"'
+
+/** Who came into, and who went out of, one of these rooms at positions in (after, upTo]. */
+export async function membersMovedIn(
   sql: ReadSql,
   rooms: readonly number[],
   range: { readonly after: number; readonly upTo: number },
-): Promise<UserId[]> {
-  if (rooms.length === 0) return []
-  const rows = await sql<{ state_key: UserId }[]>`
-    select distinct state_key from events
-    where room_nid = any(${sql.array([...rooms], 20)}::bigint[])
-      and position > ${range.after} and position <= ${range.upTo} and type = 'm.room.member' and state_key is not null`
-  return rows.map((row) => row.state_key)
+): Promise<MembersMoved> {
+  if (rooms.length === 0) return { met: [], parted: [] }
+  const rows = await sql<{ user_id: UserId; met: boolean; parted: boolean }[]>`
+    select user_id, bool_or(is_in and not was_in) as met, bool_or(was_in and not is_in) as parted
+    from (
+      select e.state_key as user_id, position(${join} in e.content) > 0 as is_in,
+        coalesce(position(${join} in b.content) > 0, false) as was_in
+      from events e left join events b on b.event_nid = e.replaces_nid
+      where e.room_nid = any(${sql.array([...rooms], 20)}::bigint[])
+        and e.position > ${range.after} and e.position <= ${range.upTo}
+        and e.type = 'm.room.member' and e.state_key is not null
+    ) moves
+    where is_in <> was_in group by user_id`
+  return {
+    met: rows.filter((row) => row.met).map((row) => row.user_id),
+    parted: rows.filter((row) => row.parted).map((row) => row.user_id),
+  }
 }
 
 /** Memberships of this server's users in a room; undefined if there is no such room. */

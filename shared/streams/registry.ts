@@ -1,8 +1,10 @@
 /** The whole list of streams; transports, sync token and tests are derived from it. */
 import { accountData } from './account-data.ts'
 import type { StreamDefinition, StreamPosition } from './define.ts'
+import { deviceLists } from './device-lists.ts'
 import { events } from './events.ts'
 import { invalidations } from './invalidations.ts'
+import { keyCounts } from './key-counts.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
 import { toDevice } from './to-device.ts'
@@ -15,6 +17,8 @@ export const streams = {
   typing,
   presence,
   invalidations,
+  device_lists: deviceLists,
+  key_counts: keyCounts,
   to_device: toDevice,
 } as const
 export type StreamName = keyof typeof streams

@@ -12,16 +12,19 @@ export const tokenOrder = [
   'typing',
   'presence',
   'invalidations',
+  'device_lists',
+  'key_counts',
   'to_device',
 ] as const satisfies readonly StreamName[]
 
-/** Version 1 ended before `to_device`: its holder was handed nothing of that stream. */
-const syncToken =
-  /^(?:s1_(?=(?:\d+_){5}\d+$)|s2_(?=(?:\d+_){6}\d+$))(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})(?:_(\d{1,16}))?$/
+const six = String.raw`_(\d{1,16})`.repeat(6)
+/** Tokens of version 1 end before the streams of keys and of messages to devices: what happened there is told from the
+ *  beginning. */
+const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16})_(\d{1,16}))$`)
 const paginationToken = /^p1_(\d{1,16})$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
-  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.to_device}`
+  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}_${positions.to_device}`
 }
 
 /** Throws M_INVALID_PARAM for what this server never handed out. */
@@ -29,14 +32,18 @@ export function parseSyncToken(token: string, parameter = 'since'): StreamPositi
   if (token === lastParsed?.token) return lastParsed.positions
   const match = syncToken.exec(token)
   if (!match) throw invalid(parameter)
+  const first = match[1] === undefined ? 7 : 1
+  const at = (place: number) => position(match[first + place] ?? '0', parameter)
   const positions = {
-    events: position(match[1], parameter),
-    receipts: position(match[2], parameter),
-    account_data: position(match[3], parameter),
-    typing: position(match[4], parameter),
-    presence: position(match[5], parameter),
-    invalidations: position(match[6], parameter),
-    to_device: position(match[7] ?? '0', parameter),
+    events: at(0),
+    receipts: at(1),
+    account_data: at(2),
+    typing: at(3),
+    presence: at(4),
+    invalidations: at(5),
+    device_lists: at(6),
+    key_counts: at(7),
+    to_device: at(8),
   }
   lastParsed = { token, positions }
   return positions

@@ -54,6 +54,8 @@ describe('a sync token from the future', () => {
     ['receipts', 2],
     ['account data', 3],
     ['invalidations', 6],
+    ['device lists', 7],
+    ['key counts', 8],
   ] as const)('of %s: the client starts anew, at once', async (_, index) => {
     const beganMs = performance.now()
     const answer = await http.json<Sync>('GET', `${v3}/sync?timeout=20000&since=${moved(index)}`, token)

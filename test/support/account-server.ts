@@ -7,6 +7,7 @@ import { profileRoutes } from '../../functions/client/profile/profile.ts'
 import { createDepartures } from '../../functions/main/background/departures.ts'
 import { createAccounts } from '../../functions/main/commands/accounts/accounts.ts'
 import type { AccountRooms } from '../../functions/main/commands/accounts/deps.ts'
+import { createKeyedQueue } from '../../functions/main/keyed-queue.ts'
 import { createCommitter, storedPositions } from '../../functions/main/persist/committer.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
@@ -44,6 +45,7 @@ export async function accountServer(
     sql: database.sql,
     committer,
     clock,
+    queue: createKeyedQueue(),
     departures: createDepartures({
       sql: database.sql,
       clock,

@@ -2,7 +2,9 @@
 
 import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
+import { shardOf } from '../../shared/commands/shards.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
+import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
 
@@ -175,6 +177,36 @@ export function commandScenarios(main: MainClient): Scenarios {
     async setPushRuleActions() {
       return { user_id: (await user()).user_id, kind: 'underride', rule_id: '.m.rule.message', actions: [] }
     },
+    async uploadKeys() {
+      const { user_id, device_id } = await user()
+      const device_keys = JSON.stringify({ user_id, device_id, algorithms: [], keys: {}, signatures: {} })
+      return { user_id, device_id, device_keys, one_time_keys: [oneTimeKey(next())], fallback_keys: [oneTimeKey('f')] }
+    },
+    async claimKeys() {
+      const { user_id, device_id } = await user()
+      const one_time_keys = [oneTimeKey('a'), oneTimeKey('b')]
+      await main.uploadKeys({ user_id, device_id, one_time_keys, fallback_keys: [] })
+      return { shard: shardOf(user_id), claims: [{ user_id, device_id, algorithm: 'signed_curve25519' }] }
+    },
+    async uploadCrossSigningKeys() {
+      const { user_id } = await user()
+      return { user_id, authenticated: false, master: crossSigningKey(user_id, 'master') }
+    },
+    async uploadSignatures() {
+      const { user_id } = await user()
+      const device = generateSigningKey('PHONE')
+      const { device_id } = await main.login({
+        credentials: { type: 'm.login.password', user_id, password },
+        session: { device_id: 'PHONE' as DeviceId, refreshable: false },
+      })
+      const keys = { [device.keyId]: device.publicKeyBase64 }
+      const device_keys = JSON.stringify({ user_id, device_id, algorithms: [], keys, signatures: {} })
+      await main.uploadKeys({ user_id, device_id, device_keys, one_time_keys: [], fallback_keys: [] })
+      const master = crossSigningKey(user_id, 'master')
+      await main.uploadCrossSigningKeys({ user_id, authenticated: false, master })
+      const object = JSON.stringify(signJson(JSON.parse(master.key), user_id, device))
+      return { user_id, signed: [{ user_id, key_id: master.public_key, object }] }
+    },
     async sendToDevice() {
       const [sender, { user_id, device_id }] = [await user(), await user()]
       const messages = [{ user_id, device_id, content: { n: next() } }]
@@ -199,6 +231,16 @@ export function commandScenarios(main: MainClient): Scenarios {
   }
 }
 
+function oneTimeKey(key_id: string) {
+  return { algorithm: 'signed_curve25519', key_id, key: `{"key":"${key_id}","signatures":{}}` }
+}
+
+function crossSigningKey(user_id: UserId, usage: string) {
+  const { publicKeyBase64: public_key } = generateSigningKey()
+  const keys = { [`ed25519:${public_key}`]: public_key }
+  return { public_key, key: JSON.stringify({ user_id, usage: [usage], keys, signatures: {} }) }
+}
+
 const growing = [
   'users',
   'profiles',
@@ -218,6 +260,12 @@ const growing = [
   'push_rules',
   'push_classes',
   'presence',
+  'device_keys',
+  'one_time_keys',
+  'claimed_keys',
+  'fallback_keys',
+  'cross_signing_keys',
+  'key_signatures',
   'to_device',
   'room_key_versions',
   'room_keys',

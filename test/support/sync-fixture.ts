@@ -46,6 +46,8 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     receipts: await position('receipts'),
     account_data: await position('account_data'),
     invalidations: await position('invalidations'),
+    device_lists: await position('device_lists'),
+    key_counts: await position('key_counts'),
   }
   const replication = createInProcessReplication(stored, clock)
   const config = { limits: { sync_cache: 32 * 1024 ** 2, ...limits }, presence: { enabled: true } } as Config

@@ -3,10 +3,20 @@
 import { pgText } from '../../../shared/storage/sql.ts'
 import type { AccountDataRow } from '../../../shared/streams/account-data.ts'
 import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
+import { type EncodedKeys, encodeKeys } from './commit-keys.ts'
 import type { EventWrite, RoomHeadWrite, RoomSummaryWrite, Unplaced, Writes } from './writes.ts'
 
-/** The streams that a commit appends to, in the order in which it takes their locks. */
-export const committedStreams = ['events', 'receipts', 'account_data', 'invalidations', 'to_device'] as const
+/** The streams that a commit appends to, in the order in which it takes their locks;
+ *  those of keys are `commit_keys`'s, that of messages to devices is `commit_to_device`'s. */
+export const committedStreams = [
+  'events',
+  'receipts',
+  'account_data',
+  'invalidations',
+  'device_lists',
+  'key_counts',
+  'to_device',
+] as const
 export type CommittedStream = (typeof committedStreams)[number]
 export type Counts = readonly [events: number, receipts: number, account_data: number, invalidations: number]
 
@@ -14,6 +24,7 @@ export interface EncodedBatch {
   readonly counts: Counts
   /** Parameters of `commit_batch` from `p_event_nid` on. */
   readonly parameters: readonly (string | number | null)[]
+  readonly keys: EncodedKeys | undefined
 }
 
 /** Cannot occur in JSON text, which escapes control characters. */
@@ -243,5 +254,6 @@ export function encodeBatch(batch: readonly Writes[], now: number): EncodedBatch
       now,
       rest.text(),
     ],
+    keys: encodeKeys(batch, now),
   }
 }

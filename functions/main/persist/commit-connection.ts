@@ -146,10 +146,13 @@ const commitBatchText = `select commit_batch(${parameterTypes
   .map((type, i) => `$${i + 1}::text::${type}`)
   .join(', ')})::text as positions`
 
+const commitKeysText =
+  'select commit_keys($1::text, $2::text::bigint, $3::text::bigint, $4::text::jsonb)::text as positions'
+
 async function send(
   tx: WriteTx,
   [writer, epoch, batchNumber]: [string, number, number],
-  { counts, parameters: p }: EncodedBatch,
+  { counts, parameters: p, keys }: EncodedBatch,
   batch: readonly Writes[],
 ): Promise<Positions> {
   const commitBatch = tx.unsafe<{ positions: string }[]>(
@@ -159,15 +162,19 @@ async function send(
   )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
   const toDevice = commitToDevice(tx, writer, batch)
-  if (further.length === 0 && toDevice.length === 0) {
+  if (further.length === 0 && !keys && toDevice.length === 0) {
     const [row] = await commitBatch
     assert(row, 'commit_batch returns the positions')
     return parsePositions(row.positions)
   }
+  const commitKeys = keys
+    ? [tx.unsafe<{ positions: string }[]>(commitKeysText, [writer, ...keys.counts, keys.rest], { prepare: true })]
+    : []
   // Sent without waiting in between. After an error in one of them, Postgres refuses the rest and `commit` rolls back.
   const results = await Promise.allSettled([
     tx.unsafe('begin'),
     commitBatch,
+    ...commitKeys,
     ...toDevice,
     ...further,
     tx.unsafe('commit'),
@@ -177,8 +184,9 @@ async function send(
   if (failed.length > 0) throw failed.find((error) => !isRefused(error)) ?? failed[0]
   const [row] = await commitBatch
   assert(row, 'commit_batch returns the positions')
-  const positions = parsePositions(row.positions)
+  const [keyRow] = (await commitKeys[0]) ?? []
   const [toDeviceRow] = (await toDevice[0]) ?? []
+  const positions = [...parsePositions(row.positions), ...(keyRow ? parsePositions(keyRow.positions) : [])]
   if (toDeviceRow) positions[toDevicePlace] = toDeviceRow.position
   return positions
 }

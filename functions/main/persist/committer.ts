@@ -168,6 +168,8 @@ export function createCommitter(options: CommitterOptions): Committer {
     const receipts = all((writes) => writes.receipts)
     const accountData = all((writes) => writes.account_data)
     const invalidations = all((writes) => writes.invalidations)
+    const deviceLists = all((writes) => writes.device_lists)
+    const keyCounts = all((writes) => writes.key_counts)
     const toDevice = all((writes) => writes.to_device?.map(({ user_id, device_id }) => ({ user_id, device_id })))
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
@@ -177,6 +179,8 @@ export function createCommitter(options: CommitterOptions): Committer {
     for (const { writes } of batch) tallies.eventsPersisted += writes.events?.length ?? 0
     if (receipts.length > 0) publish('receipts', 1, after, receipts)
     if (accountData.length > 0) publish('account_data', 2, after, accountData)
+    if (deviceLists.length > 0) publish('device_lists', 4, after, deviceLists)
+    if (keyCounts.length > 0) publish('key_counts', 5, after, keyCounts)
     if (toDevice.length > 0) publish('to_device', toDevicePlace, after, toDevice)
   }
 

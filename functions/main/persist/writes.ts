@@ -3,8 +3,10 @@
 import type postgres from 'postgres'
 import type { WriteTx } from '../../../shared/storage/sql.ts'
 import type { AccountDataRow } from '../../../shared/streams/account-data.ts'
+import type { DeviceListRow } from '../../../shared/streams/device-lists.ts'
 import type { EventRow } from '../../../shared/streams/events.ts'
 import type { InvalidationRow } from '../../../shared/streams/invalidations.ts'
+import type { KeyCountRow } from '../../../shared/streams/key-counts.ts'
 import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
 import type { ToDeviceRow } from '../../../shared/streams/to-device.ts'
 
@@ -116,6 +118,15 @@ export interface AuthChainWrites {
   }[]
 }
 
+/** A one-time key that is given out: it moves from one_time_keys to claimed_keys. Where it is not there any more the write
+ *  fails, with GN002, and what was to be answered must not be. */
+export interface KeyClaimWrite {
+  readonly user_id: string
+  readonly device_id: string
+  readonly algorithm: string
+  readonly key_id: string
+}
+
 export interface Writes {
   readonly events?: readonly EventWrite[]
   readonly rooms?: readonly RoomWrite[]
@@ -129,6 +140,9 @@ export interface Writes {
   readonly receipts?: readonly Unplaced<ReceiptRow>[]
   readonly account_data?: readonly Unplaced<AccountDataRow>[]
   readonly invalidations?: readonly Unplaced<InvalidationRow>[]
+  readonly device_lists?: readonly Unplaced<DeviceListRow>[]
+  readonly key_counts?: readonly Unplaced<KeyCountRow>[]
+  readonly key_claims?: readonly KeyClaimWrite[]
   readonly to_device?: readonly ToDeviceWrite[]
   /** Recorded in the same commit; a repeat is answered from it. A key that is there already fails this write. */
   readonly idempotency?: { readonly scope: string; readonly key: string; readonly response: string }
@@ -166,6 +180,9 @@ export function joinWrites(...parts: readonly Writes[]): Writes {
     receipts: parts.flatMap((part) => part.receipts ?? []),
     account_data: parts.flatMap((part) => part.account_data ?? []),
     invalidations: parts.flatMap((part) => part.invalidations ?? []),
+    device_lists: parts.flatMap((part) => part.device_lists ?? []),
+    key_counts: parts.flatMap((part) => part.key_counts ?? []),
+    key_claims: parts.flatMap((part) => part.key_claims ?? []),
     to_device: parts.flatMap((part) => part.to_device ?? []),
     ...(idempotency ? { idempotency } : {}),
     ...(also.length ? { also: (tx: WriteTx) => also.flatMap((statements) => statements(tx)) } : {}),

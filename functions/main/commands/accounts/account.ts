@@ -81,7 +81,7 @@ export function accountHandlers(
         await committer.commit(
           joinWrites(
             { also: (tx) => [tx`update users set password_hash = ${password_hash} where user_id = ${user_id}`] },
-            logout_devices ? endDevices(user_id, undefined, keep_device_id) : {},
+            logout_devices ? await endDevices(sql, user_id, undefined, keep_device_id) : {},
             answered({}),
           ),
         )
@@ -91,7 +91,7 @@ export function accountHandlers(
     },
 
     async deactivateAccount({ user_id, erase }) {
-      await deps.queue.run(user_id, () =>
+      await deps.queue.run(user_id, async () =>
         committer.commit(
           joinWrites(
             {
@@ -99,6 +99,7 @@ export function accountHandlers(
                 { cache: 'profile', key: user_id },
                 { cache: 'push_rules', key: user_id },
               ],
+              device_lists: [{ user_id }],
               also: (tx) => [
                 tx`update users set password_hash = null, deactivated = true, erased = erased or ${erase}
                   where user_id = ${user_id}`,
@@ -107,13 +108,16 @@ export function accountHandlers(
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,
+                tx`delete from cross_signing_keys where user_id = ${user_id}`,
+                tx`delete from key_signatures where user_id = ${user_id}`,
+                tx`delete from key_signatures where signer = ${user_id}`,
                 tx`select end_room_keys(${user_id}, null)`,
                 tx`update room_key_versions set deleted = true where user_id = ${user_id}`,
                 tx`insert into departures (user_id, created_ts) values (${user_id}, ${clock.now()})
                   on conflict (user_id) do nothing`,
               ],
             },
-            endDevices(user_id),
+            await endDevices(sql, user_id),
           ),
         ),
       )

@@ -1,7 +1,6 @@
 /** Wires the account commands; `createMain` takes their handlers. */
 import type { accountCommands } from '../../../../shared/commands/accounts.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
-import { createKeyedQueue } from '../../keyed-queue.ts'
 import { accountHandlers } from './account.ts'
 import type { AccountDeps } from './deps.ts'
 import { deviceHandlers } from './devices.ts'
@@ -10,12 +9,9 @@ import { createPasswords } from './passwords.ts'
 import { profileHandlers } from './profile.ts'
 import { sessionHandlers } from './sessions.ts'
 
-export function createAccounts(
-  given: Omit<AccountDeps, 'queue' | 'passwords'>,
-): Pick<MainClient, keyof typeof accountCommands> {
+export function createAccounts(given: Omit<AccountDeps, 'passwords'>): Pick<MainClient, keyof typeof accountCommands> {
   const deps: AccountDeps = {
     ...given,
-    queue: createKeyedQueue(),
     passwords: createPasswords({ rounds: given.config.password.bcrypt_rounds }),
   }
   return {

@@ -17,9 +17,13 @@ export function deviceHandlers({ sql, committer }: AccountDeps): Pick<MainClient
         })
       }
       const device = pgText(device_id)
-      const [known] = await sql`select from devices where user_id = ${user_id} and device_id = ${device}`
+      const [known] = await sql<{ has_keys: boolean }[]>`
+        select exists (select from device_keys k where k.user_id = d.user_id and k.device_id = d.device_id) as has_keys
+        from devices d where user_id = ${user_id} and device_id = ${device}`
       if (!known) throw new MatrixError('M_NOT_FOUND', 'There is no such device')
       const renamed: Writes = {
+        // The name is shown beside the keys.
+        ...(known.has_keys ? { device_lists: [{ user_id }] } : {}),
         also: (tx) => [
           tx`update devices set display_name = ${pgText(display_name)}
             where user_id = ${user_id} and device_id = ${device}`,

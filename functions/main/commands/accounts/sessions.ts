@@ -8,7 +8,8 @@ import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
-import { pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
+import { isCrossSigningKey } from '../../../../shared/storage/device-keys.ts'
+import { type MainSql, pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
@@ -45,6 +46,9 @@ export async function sessionOpening(
 ): Promise<{ session: Session; writes: Writes }> {
   const now = deps.clock.now()
   const device_id = wish.device_id ?? newDeviceId()
+  if (wish.device_id && (await isCrossSigningKey(deps.sql, user_id, device_id))) {
+    throw new MatrixError('M_FORBIDDEN', 'This device id is the name of one of your cross-signing keys')
+  }
   const former = wish.device_id ? await accessTokensOf(deps, user_id, device_id) : []
   const pair = newPair(deps, user_id, wish.refreshable)
   const name = wish.initial_device_display_name?.slice(0, deviceNameCharactersMax)
@@ -119,7 +123,7 @@ export function sessionHandlers(
 
     deleteDevices({ user_id, device_ids }) {
       return deps.queue.run(user_id, async () => {
-        await committer.commit(joinWrites(endDevices(user_id, device_ids), answered({})))
+        await committer.commit(joinWrites(await endDevices(sql, user_id, device_ids), answered({})))
         deps.endedRows.sweep()
         return {}
       })
@@ -164,22 +168,54 @@ async function refresh(deps: AccountDeps, user_id: UserId, hash: Buffer) {
   return { access_token, refresh_token, expires_in_ms }
 }
 
-/** Takes devices and their tokens away; absent `device_ids`: all of the user's but `keep`. */
-export function endDevices(user_id: UserId, device_ids?: readonly DeviceId[], keep?: DeviceId): Writes {
+/** What belongs to a device, and goes with it. */
+const deviceTables = [
+  'access_tokens',
+  'refresh_tokens',
+  'device_keys',
+  'one_time_keys',
+  'claimed_keys',
+  'fallback_keys',
+  'key_count_changes',
+  'devices',
+] as const
+
+/** Takes devices, their tokens and keys away; absent `device_ids`: all of the user's but `keep`. To be called where nothing
+ *  else changes the user's sessions. Who tracks the user's devices is told where one of them had keys. */
+export async function endDevices(
+  sql: MainSql,
+  user_id: UserId,
+  device_ids?: readonly DeviceId[],
+  keep?: DeviceId,
+): Promise<Writes> {
   const ids = device_ids?.map(pgText)
   if (ids?.length === 0) return {}
   const kept = keep === undefined ? '' : pgText(keep)
+  const withKeys = await sql<{ device_id: string }[]>`
+    select device_id from device_keys where user_id = ${user_id} and device_id <> ${kept}`
+  const ended = withKeys.map((row) => row.device_id).filter((id) => ids === undefined || ids.includes(id))
   return {
     invalidations: [{ cache: 'user_tokens', key: user_id }],
+    ...(ended.length > 0 ? { device_lists: [{ user_id }] } : {}),
     also: (tx) => [
       tx`select end_inboxes(${user_id}, ${ids ? tx.array(ids, text) : null}::text[], ${kept})`,
-      ...(['access_tokens', 'refresh_tokens', 'devices'] as const).map((table) =>
+      ...(ended.length > 0 ? deviceSignatures(tx, user_id, ended) : []),
+      ...deviceTables.map((table) =>
         ids
           ? tx`delete from ${tx(table)} where user_id = ${user_id} and device_id in ${tx(ids)}`
           : tx`delete from ${tx(table)} where user_id = ${user_id} and device_id <> ${kept}`,
       ),
     ],
   }
+}
+
+/** Those on the devices, and those by them. */
+function deviceSignatures(tx: WriteTx, user_id: UserId, devices: readonly string[]): Statements {
+  const signing = devices.map((id) => `ed25519:${id}`)
+  return [
+    tx`delete from key_signatures where user_id = ${user_id} and key_id in ${tx(devices)}`,
+    tx`delete from key_signatures where signer = ${user_id} and signing_key in ${tx(signing)}`,
+  ]
 }
 
 interface Pair {

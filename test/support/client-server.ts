@@ -1,0 +1,134 @@
+/** The whole client-server API in this process, on a database of its own: main, and the routes of client and sync over it. */
+import { Hono } from 'hono'
+import * as v from 'valibot'
+import { createClientRole } from '../../functions/client/client-role.ts'
+import { createSyncRole } from '../../functions/sync/role.ts'
+import { systemClock } from '../../shared/clock.ts'
+import { Config } from '../../shared/config/schema.ts'
+import { mount } from '../../shared/http/mount.ts'
+import { roleContext } from '../../shared/http/role-context.ts'
+import type { DeviceId, UserId } from '../../shared/matrix/ids.ts'
+import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
+import { type TestMain, testMain } from './main.ts'
+
+// biome-ignore lint/suspicious/noExplicitAny: a test reads the answer as a client would
+type Body = any
+
+export interface Reply {
+  readonly status: number
+  readonly body: Body
+}
+
+export interface TestClient {
+  readonly user_id: UserId
+  readonly device_id: DeviceId
+  readonly token: string
+  /** Any answer. */
+  ask(method: string, path: string, body?: unknown): Promise<Reply>
+  /** The body of a 200; rejects with anything else. */
+  must(method: string, path: string, body?: unknown): Promise<Body>
+  sync(query?: Record<string, string | number>): Promise<Body>
+}
+
+export const password = 'superuser'
+
+export interface ClientServer {
+  readonly main: TestMain
+  /** A new user with a first device. */
+  register(localpart: string): Promise<TestClient>
+  /** A further device. */
+  login(user_id: UserId, device_id?: string): Promise<TestClient>
+  /** Another sync process: nothing of what was in memory is left. */
+  forget(): void
+  close(): Promise<void>
+}
+
+export async function clientServer(): Promise<ClientServer> {
+  const main = await testMain({ config: { password: { bcrypt_rounds: 4 } } })
+  const config = v.parse(Config, {
+    server_name: 'hs1',
+    password: { bcrypt_rounds: 4 },
+    rate_limits: { enabled: false },
+  })
+  const { commands, replication, database } = main
+  const log = {
+    error(fields: object, message: string) {
+      throw new Error(`${message}: ${JSON.stringify(fields)}`)
+    },
+  }
+  const common = { config, sql: database.read, replication, clock: systemClock }
+  const deps = { ...common, main: commands, ephemeral: createMemoryEphemeralStore(), processes: async () => [], log }
+  const client = createClientRole(deps)
+  const newSync = () =>
+    createSyncRole({
+      ...common,
+      onError(error) {
+        throw error
+      },
+    })
+  let sync = newSync()
+  let app = new Hono()
+  function serve(): void {
+    app = new Hono()
+    client.mount(app)
+    mount(app, sync.routes, { ...roleContext(deps), deps: sync.deps })
+  }
+  serve()
+
+  function clientOf(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient {
+    const { user_id, device_id, access_token: token } = session
+    async function ask(method: string, path: string, body?: unknown): Promise<Reply> {
+      const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
+      const response = await app.request(url, {
+        method,
+        headers: { Authorization: `Bearer ${token}` },
+        body: body === undefined ? null : JSON.stringify(body),
+      })
+      return { status: response.status, body: JSON.parse(await response.text()) }
+    }
+    async function must(method: string, path: string, body?: unknown): Promise<Body> {
+      const reply = await ask(method, path, body)
+      if (reply.status !== 200) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`)
+      return reply.body
+    }
+    return {
+      user_id,
+      device_id,
+      token,
+      ask,
+      must,
+      sync: (query = {}) =>
+        must('GET', `sync?${new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]))}`),
+    }
+  }
+
+  return {
+    main,
+    async register(localpart) {
+      const { session } = await commands.register({
+        user_id: `@${localpart}:hs1` as UserId,
+        password,
+        kind: 'user',
+        admin: false,
+        session: { refreshable: false },
+      })
+      if (!session) throw new Error('no session')
+      return clientOf(session)
+    },
+    async login(user_id, device_id) {
+      const credentials = { type: 'm.login.password', user_id, password } as const
+      const session = { refreshable: false, ...(device_id === undefined ? {} : { device_id: device_id as DeviceId }) }
+      return clientOf(await commands.login({ credentials, session }))
+    },
+    forget() {
+      sync.close()
+      sync = newSync()
+      serve()
+    },
+    async close() {
+      sync.close()
+      await client.close()
+      await main.drop()
+    },
+  }
+}
