@@ -7,7 +7,7 @@ import { readRoutes } from './read/routes.ts'
 import { roomKeyRoutes } from './room-keys/routes.ts'
 import { roomRoutes } from './rooms/routes.ts'
 import { statusRoutes } from './status/routes.ts'
-import { sendToDevice } from './to-device/send.ts'
+import { toDeviceRoutes } from './to-device/routes.ts'
 import { userDataRoutes } from './user-data/routes.ts'
 
 export const clientRoutes = [
@@ -19,6 +19,6 @@ export const clientRoutes = [
   ...userDataRoutes,
   ...keyRoutes,
   ...roomKeyRoutes,
-  sendToDevice,
+  ...toDeviceRoutes,
   ...statusRoutes,
 ] as const

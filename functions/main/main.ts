@@ -21,6 +21,7 @@ import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
+import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
@@ -196,6 +197,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...keys,
     sendToDevice: sendToDeviceHandler({ sql, committer, transactions }),
     acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
+    ...dehydratedDeviceHandlers({ sql, committer, clock, queue, endedRows }),
     ...roomKeyHandlers({ sql, committer, endedRows }),
   }
   const runner =

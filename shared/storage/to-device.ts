@@ -28,6 +28,7 @@ export async function readInbox(
   sql: ReadSql,
   of: { readonly user_id: UserId; readonly device_id: DeviceId },
   range: { readonly after: number; readonly upTo: StreamPosition },
+  limit = messagesPerAnswer,
 ): Promise<Inbox> {
   const device_id = pgText(of.device_id)
   const rows = await sql<ToDeviceMessage[]>`
@@ -35,7 +36,7 @@ export async function readInbox(
     where user_id = ${of.user_id} and device_id = ${device_id} and position <= ${range.upTo}
       and position > greatest(${range.after}, (
         select up_to from ended_inboxes where user_id = ${of.user_id} and device_id = ${device_id}))
-    order by position limit ${messagesPerAnswer}`
+    order by position limit ${limit}`
   const messages: ToDeviceMessage[] = []
   let characters = 0
   for (const row of rows) {
@@ -44,7 +45,7 @@ export async function readInbox(
     messages.push({ ...row, type: fromPgText(row.type) })
   }
   const last = messages.at(-1)
-  const all = rows.length < messagesPerAnswer && messages.length === rows.length
+  const all = rows.length < limit && messages.length === rows.length
   return { messages, upTo: all || !last ? range.upTo : last.position }
 }
 

@@ -53,6 +53,12 @@ export function commandScenarios(main: MainClient): Scenarios {
     return { ...session, refresh_token: String(session.refresh_token) }
   }
 
+  function dehydrated(user_id: UserId): Request<'putDehydratedDevice'> {
+    const device_id = 'DRY' as DeviceId
+    const device_keys = JSON.stringify({ user_id, device_id, algorithms: [], keys: {}, signatures: {} })
+    const keys = { device_keys, one_time_keys: [oneTimeKey('a')], fallback_keys: [oneTimeKey('f')] }
+    return { user_id, device_id, device_data: { algorithm: 'a' }, ...keys }
+  }
   const roomKey = {
     room_id: '!r:hs1' as RoomId,
     session_id: 's',
@@ -212,6 +218,12 @@ export function commandScenarios(main: MainClient): Scenarios {
       const messages = [{ user_id, device_id, content: { n: next() } }]
       return { user_id: sender.user_id, device_id: sender.device_id, txn_id: next(), type: 'm.dummy', messages }
     },
+    putDehydratedDevice: async () => dehydrated((await user()).user_id),
+    async deleteDehydratedDevice() {
+      const { user_id } = await user()
+      await main.putDehydratedDevice(dehydrated(user_id))
+      return { user_id }
+    },
     async acknowledgeToDevice() {
       const { user_id, device_id } = await user()
       const messages = [{ user_id, device_id: '*', content: { n: next() } }]
@@ -267,6 +279,7 @@ const growing = [
   'cross_signing_keys',
   'key_signatures',
   'to_device',
+  'dehydrated_devices',
   'room_key_versions',
   'room_keys',
 ] as const

@@ -59,6 +59,15 @@ begin
   return after_to_device;
 end $$;
 
+-- A user's device that no client runs: it gathers messages until one takes them (MSC3814). It is in `devices`, and its keys
+-- are those of any device.
+create table dehydrated_devices (
+  user_id text collate "C" primary key,
+  device_id text collate "C" not null,
+  device_data text not null                -- JSON, as the client gave it
+);
+comment on table dehydrated_devices is 'owner: functions/main/commands; retention: until replaced, or as its device';
+
 -- ── backup of room keys ──────────────────────────────────────────────────────────────────────────────────────────
 create sequence room_key_sets;
 

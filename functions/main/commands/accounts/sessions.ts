@@ -19,7 +19,7 @@ type Statements = postgres.PendingQuery<postgres.Row[]>[]
 type Invalidations = NonNullable<Writes['invalidations']>
 
 const loginTokenLifetimeMs = 120_000
-const deviceNameCharactersMax = 100
+export const deviceNameCharactersMax = 100
 const text = 25
 
 /** Opens a session. `alongside` runs when the user's sessions are this call's alone; its writes join the commit. */
@@ -177,6 +177,7 @@ const deviceTables = [
   'claimed_keys',
   'fallback_keys',
   'key_count_changes',
+  'dehydrated_devices',
   'devices',
 ] as const
 
