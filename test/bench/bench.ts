@@ -14,8 +14,9 @@ import { rooms } from './scenarios/rooms.ts'
 import { sends } from './scenarios/send.ts'
 import { storage } from './scenarios/storage.ts'
 import { syncs } from './scenarios/sync.ts'
+import { toDevice } from './scenarios/to-device.ts'
 
-const scenarios: Record<string, Scenario> = { baseline, sends, delivery, syncs, rooms, storage }
+const scenarios: Record<string, Scenario> = { baseline, sends, delivery, syncs, rooms, storage, 'to-device': toDevice }
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
