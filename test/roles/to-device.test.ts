@@ -72,6 +72,7 @@ test.runIf(redisInstalled)(
     let sent = 0
     let sending = true
 
+    let failure: unknown
     const killer = (async () => {
       while (sending) {
         await sleep(100 + random.below(200))
@@ -80,11 +81,13 @@ test.runIf(redisInstalled)(
         kills++
         await victim.start()
       }
-    })()
+    })().catch((error: unknown) => {
+      failure = error
+    })
 
     const counts = from.map(() => 0)
     const lanes = from.map(async (sender, i) => {
-      for (let n = 0; sent < messagesMin || kills < killsMin; n++) {
+      for (let n = 0; (sent < messagesMin || kills < killsMin) && !failure; n++) {
         await insist('PUT', `${v3}/sendToDevice/m.test/${n}`, sender.access_token, {
           messages: Object.fromEntries(to.map(({ user_id }) => [user_id, { '*': { n } }])),
         })
@@ -110,6 +113,8 @@ test.runIf(redisInstalled)(
     await Promise.all(lanes)
     sending = false
     await killer
+    // Who was killed has to come back.
+    expect(failure).toBeUndefined()
     await Promise.all(readers)
     for (const device of received) {
       for (const [i, { user_id }] of from.entries()) {
