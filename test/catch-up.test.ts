@@ -6,6 +6,7 @@ import { shardOf } from '../shared/commands/shards.ts'
 import type { DeviceId, EventId, UserId } from '../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../shared/matrix/signatures.ts'
 import { encodeUpdate, parseLogEntry } from '../shared/replication/messages.ts'
+import { pgText } from '../shared/storage/sql.ts'
 import { GapTooOldError } from '../shared/storage/stream-gaps.ts'
 import type { StreamUpdate } from '../shared/streams/define.ts'
 import { type RowOf, type StreamName, streamNames, streams } from '../shared/streams/registry.ts'
@@ -46,6 +47,16 @@ beforeAll(async () => {
   await commands.setAccountData({ user_id: bob, type: 'org.example', content: '{"a":1}' })
   await commands.setAccountData({ user_id: bob, room_id, type: 'org.example', content: '{"a":2}' })
   await commands.setAccountData({ user_id: bob, type: 'org.example', content: '{"a":3}' })
+  const devices = ['ONE', 'TWO\uE000']
+  for (const device_id of devices) {
+    await main.database
+      .sql`insert into devices (user_id, device_id, created_ts) values (${carol}, ${pgText(device_id)}, 0)`
+  }
+  for (const device_id of ['*', ...devices]) {
+    const messages = [{ user_id: carol, device_id, content: { body: '\u0000\u0001' } }]
+    const request = { user_id: bob, device_id: 'D' as never, type: 'm.dummy', messages }
+    await commands.sendToDevice({ ...request, txn_id: device_id })
+  }
   for (const user_id of [alice, bob]) {
     await main.database.sql`insert into devices (user_id, device_id, created_ts) values (${user_id}, 'D', 0)`
     const device_keys = JSON.stringify({ user_id, device_id: 'D', algorithms: [], keys: {}, signatures: {} })

@@ -4,8 +4,10 @@ import { keyRoutes } from './keys/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
 import { readRoutes } from './read/routes.ts'
+import { roomKeyRoutes } from './room-keys/routes.ts'
 import { roomRoutes } from './rooms/routes.ts'
 import { statusRoutes } from './status/routes.ts'
+import { toDeviceRoutes } from './to-device/routes.ts'
 import { userDataRoutes } from './user-data/routes.ts'
 
 export const clientRoutes = [
@@ -16,5 +18,7 @@ export const clientRoutes = [
   ...pushRuleRoutes,
   ...userDataRoutes,
   ...keyRoutes,
+  ...roomKeyRoutes,
+  ...toDeviceRoutes,
   ...statusRoutes,
 ] as const

@@ -10,14 +10,19 @@ import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import { createDepartures, type Departures } from './background/departures.ts'
+import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
+import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
+import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
+import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
+import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createOutageGuard } from './outage-guard.ts'
@@ -137,6 +142,11 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   })
   /** What changes a user's sessions, or the keys of their devices, runs one at a time a user. */
   const queue = createKeyedQueue()
+  const endedRows = createEndedRows({
+    sql,
+    clock,
+    onError: (err) => log.error({ err }, 'what ended could not be deleted; it is tried again'),
+  })
   const accounts = createAccounts({
     config,
     queue,
@@ -144,6 +154,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     committer,
     clock,
     departures,
+    endedRows,
     rooms: {
       memberProfileChanged: (user_id, profile) =>
         rooms.memberProfileChanged(user_id, profile, (room_id) =>
@@ -167,6 +178,10 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
     }),
   )
+  const stopSweeping = whileOwned(ownership, ephemeralShard, () => {
+    endedRows.sweep()
+    return async () => {}
+  })
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -174,7 +189,17 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       userData.adopt().catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
       return userData.abandon
     })
-  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers, ...keys }
+  const handlers: MainClient = {
+    ...accounts,
+    ...roomCommands,
+    ...userData.handlers,
+    ...pushRules.handlers,
+    ...keys,
+    sendToDevice: sendToDeviceHandler({ sql, committer, transactions }),
+    acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
+    ...dehydratedDeviceHandlers({ sql, committer, clock, queue, endedRows }),
+    ...roomKeyHandlers({ sql, committer, endedRows }),
+  }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
@@ -190,6 +215,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await stopPruning()
+      await stopSweeping()
+      await endedRows.close()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()

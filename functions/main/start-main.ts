@@ -5,6 +5,7 @@ import { Hono } from 'hono'
 import { systemClock } from '../../shared/clock.ts'
 import { ConfigError } from '../../shared/config/load.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import { largeBodyBytesMax } from '../../shared/http/body.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { liveNumber } from '../../shared/metrics/tallies.ts'
@@ -163,7 +164,7 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
 
 /** The largest body of a request, as text in the JSON of a command. */
 function commandBytesMax(config: Config): number {
-  return 8 * config.limits.request_body
+  return Math.max(8 * config.limits.request_body, 4 * largeBodyBytesMax)
 }
 
 function neededSettings(config: Config): {

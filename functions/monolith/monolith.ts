@@ -117,6 +117,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     const sync = createSyncRole({
       ...handlers,
       setPresence: main.commands.setPresence,
+      acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
     const context = roleContext(handlers)

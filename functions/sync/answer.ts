@@ -1,6 +1,7 @@
 /** The answer to a sync, room by room: what one piece needs is read for a few rooms at a time, so an account of any size
  *  takes bounded memory. https://spec.matrix.org/v1.19/client-server-api/#syncing */
 
+import type { DeviceId } from '../../shared/matrix/ids.ts'
 import { accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
 import { pushRulesContent } from '../../shared/storage/push-rules.ts'
 import type { StoredReceipt } from '../../shared/storage/receipts.ts'
@@ -12,6 +13,7 @@ import type { Viewer } from '../../shared/timeline/client-json.ts'
 import { bundlesOf } from './bundles.ts'
 import { deviceListsJson } from './device-lists.ts'
 import { federationFormat } from './federation-format.ts'
+import { inboxPart } from './inboxes.ts'
 import { addLazyMembers } from './lazy-members.ts'
 import type { Live } from './live.ts'
 import type { LiveUser, UserRoom } from './live-user.ts'
@@ -50,7 +52,7 @@ export interface AnswerContext {
   readonly live: Live
   readonly user: LiveUser
   readonly viewer: Viewer
-  readonly device_id: string
+  readonly device_id: DeviceId
   readonly filter: SyncFilter
   /** The key under which state goes. */
   readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
@@ -84,9 +86,9 @@ function isSimple({ since, joins, leaves, invites, knocks }: Plan): boolean {
 function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undefined> {
   const { joins } = plan
   const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
-  return soon(allSoon([headJson(context, plan), rooms]), ([head, pieces]) => {
-    if (pieces.length > 0) return [`${opening(context, plan, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
-    return head === '' && !context.keysMoved ? undefined : [`${opening(context, plan, head)}}`]
+  return soon(allSoon([readHead(context, plan), rooms]), ([head, pieces]) => {
+    if (pieces.length > 0) return [`${opening(context, head)},"rooms":{"join":{${pieces.join(',')}}}}`]
+    return head.json === '' && !context.keysMoved ? undefined : [`${opening(context, head)}}`]
   })
 }
 
@@ -94,20 +96,28 @@ async function fullAnswer(
   context: AnswerContext,
   plan: Plan,
 ): Promise<AsyncIterable<string> | Iterable<string> | undefined> {
-  const head = await headJson(context, plan)
+  const head = await readHead(context, plan)
   const rooms = roomPieces(context, plan)
   // Short ones too are read at once.
   if (plan.since && plan.joins.length + plan.leaves.length <= roomsAtOnce) {
     const pieces: string[] = []
     for await (const piece of rooms) pieces.push(piece)
-    if (pieces.length === 0 && head === '' && !context.keysMoved) return undefined
-    return wrapped(opening(context, plan, head), pieces)
+    if (pieces.length === 0 && head.json === '' && !context.keysMoved) return undefined
+    return wrapped(opening(context, head), pieces)
   }
-  return stream(opening(context, plan, head), rooms)
+  return stream(opening(context, head), rooms)
 }
 
-function opening({ keys }: AnswerContext, plan: Plan, head: string): string {
-  return `${emptyAnswer(plan.upTo, keys).slice(0, -1)}${head}`
+/** What is not about rooms. */
+interface Head {
+  /** Where the client is after this answer. */
+  readonly upTo: StreamPositions
+  /** Each part with a comma before it. */
+  readonly json: string
+}
+
+function opening({ keys }: AnswerContext, { upTo, json }: Head): string {
+  return `${emptyAnswer(upTo, keys).slice(0, -1)}${json}`
 }
 
 function wrapped(opened: string, pieces: readonly string[]): string[] {
@@ -124,20 +134,20 @@ async function* stream(opened: string, rooms: AsyncIterable<string>): AsyncItera
   yield any ? '}}}' : '}'
 }
 
-/** What is not about rooms, each with a comma before it. */
-function headJson(context: AnswerContext, plan: Plan): Soon<string> {
+function readHead(context: AnswerContext, plan: Plan): Soon<Head> {
   return soon(neighbours(context, plan), (people) =>
     soon(
       allSoon([
         globalAccountData(context, plan),
         presenceJson(context, plan, people),
         deviceListsJson(context, plan, people),
+        inboxPart(context, plan),
       ]),
-      ([accountData, presence, deviceLists]) => {
+      ([accountData, presence, deviceLists, inbox]) => {
         let json = ''
         if (accountData.length > 0) json += `,"account_data":{"events":[${accountDataJson(accountData)}]}`
         if (presence !== '') json += `,"presence":{"events":[${presence}]}`
-        return json + deviceLists
+        return { upTo: { ...plan.upTo, to_device: inbox.upTo }, json: json + deviceLists + inbox.json }
       },
     ),
   )

@@ -7,6 +7,7 @@ import { routesFor } from '../../shared/http/route.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { EndedTokens } from './ended-tokens.ts'
+import type { AcknowledgeToDevice } from './inboxes.ts'
 import type { Live } from './live.ts'
 import type { SyncFilters } from './sync-filter.ts'
 
@@ -22,6 +23,7 @@ export interface SyncDeps {
   readonly endedTokens: EndedTokens
   readonly filters: SyncFilters
   readonly setPresence: TellPresence | undefined
+  readonly acknowledgeToDevice: AcknowledgeToDevice | undefined
   readonly onError: (error: unknown) => void
 }
 

@@ -10,6 +10,7 @@ await startHandler({
     const sync = createSyncRole({
       ...deps,
       setPresence: deps.main.setPresence,
+      acknowledgeToDevice: deps.main.acknowledgeToDevice,
       onError: (err) => deps.log.error({ err }, 'a part of a sync failed'),
     })
     mount(app, sync.routes, { ...roleContext(deps), deps: sync.deps })

@@ -8,6 +8,7 @@ import { parseSyncToken } from '../../shared/streams/token.ts'
 import { type AnswerContext, answer, emptyAnswer } from './answer.ts'
 import { route, type SyncDeps } from './deps.ts'
 import { deviceListsMoved } from './device-lists.ts'
+import { acknowledge } from './inboxes.ts'
 import type { LiveUser } from './live-user.ts'
 import { makePlan, type Plan } from './plan.ts'
 import { changedPresence, presenceMoved } from './presence-json.ts'
@@ -55,7 +56,13 @@ export const getSync = route({
     user.uses++
     try {
       tellPresence(deps, user, query.set_presence ?? 'online')
-      return await sync(deps, user, { requester, query, filter, token, request })
+      const since = token && reconciled(token, deps.replication.positions())
+      // While this is under way, what is new is waited for and read.
+      const acknowledged = since && acknowledge(deps, user, requester.device_id, since)
+      const answer = await sync(deps, user, { requester, query, filter, since, request })
+      // Who begins anew after this answer must not meet again what it acknowledged.
+      if (acknowledged) await acknowledged
+      return answer
     } finally {
       user.uses--
     }
@@ -66,16 +73,17 @@ interface SyncRequest {
   readonly requester: Requester
   readonly query: Query
   readonly filter: SyncFilter
-  readonly token: StreamPositions | undefined
+  /** Where the client is; undefined: it begins. */
+  readonly since: StreamPositions | undefined
   readonly request: RequestInfo
 }
 
 async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promise<RawJson> {
   const { clock, replication, live, sql } = deps
-  const { query, filter, token } = request
+  const { query, filter } = request
   const fullState = query.full_state ?? false
   const begun = replication.positions().invalidations
-  let since = token && reconciled(token, replication.positions())
+  let { since } = request
   const counts = user.keyCountsOf(request.requester.device_id)
   const deadline = clock.now() + (since && !fullState ? Math.min(query.timeout ?? 0, timeoutMaxMs) : 0)
   for (;;) {
@@ -89,7 +97,7 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
       const keysMoved = since !== undefined && counts.position > since.key_counts && counts.position <= upTo.key_counts
       const planned = makePlan(live, sql, user, since, upTo, { filter, fullState })
       const plan = planned instanceof Promise ? await planned : planned
-      if (!since || fullState || keysMoved || hasNews(deps, user, filter, plan, since)) {
+      if (!since || fullState || keysMoved || hasNews(deps, user, request, plan, since)) {
         const answered = answer({ ...context(deps, user, request), keys, keysMoved }, plan)
         const pieces = answered instanceof Promise ? await answered : answered
         if (pieces) return new RawJson(pieces)
@@ -138,7 +146,8 @@ function reconciled(token: StreamPositions, now: StreamPositions): StreamPositio
     token.account_data > now.account_data ||
     token.invalidations > now.invalidations ||
     token.device_lists > now.device_lists ||
-    token.key_counts > now.key_counts
+    token.key_counts > now.key_counts ||
+    token.to_device > now.to_device
   ) {
     return undefined
   }
@@ -159,7 +168,7 @@ function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions
 function hasNews(
   { live, config }: SyncDeps,
   user: LiveUser,
-  filter: SyncFilter,
+  { requester, filter }: SyncRequest,
   plan: Plan,
   since: StreamPositions,
 ): boolean {
@@ -168,6 +177,7 @@ function hasNews(
   // Who comes and goes in rooms that are left out is for the device lists.
   if (!filter.allRooms && since.events !== upTo.events) return true
   if (user.accountData > since.account_data || deviceListsMoved(live, user, since, upTo)) return true
+  if (user.inboxes.hasAfter(requester.device_id, since.to_device)) return true
   if (!config.presence.enabled || !presenceMoved(live, since, upTo)) return false
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
 }

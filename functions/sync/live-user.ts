@@ -7,6 +7,7 @@ import type { AccountDataRow } from '../../shared/streams/account-data.ts'
 import type { EventRow } from '../../shared/streams/events.ts'
 import type { PresenceState } from '../../shared/streams/presence.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
+import { Inboxes } from './inboxes.ts'
 import { DeviceKeyCounts } from './key-counts.ts'
 import type { LiveRoom } from './live-room.ts'
 import type { RoomUnread } from './unread.ts'
@@ -57,6 +58,7 @@ export class LiveUser {
   privateReceipts = 0
   privateReceiptsFrom = 0
   recentPrivateReceipts: ReceiptRow[] = []
+  readonly inboxes = new Inboxes()
   ignored: ReadonlySet<string> = new Set()
   pushClass = 0
   /** Set while the class is read anew: the rules have changed. */

@@ -13,6 +13,7 @@ import type { ReadSql } from '../../shared/storage/sql.ts'
 import { localMemberships } from '../../shared/storage/sync-members.ts'
 import { joinedRoomsOf, roomsOfUser } from '../../shared/storage/sync-rooms.ts'
 import { userDataPositions } from '../../shared/storage/sync-users.ts'
+import { inboxEnds } from '../../shared/storage/to-device.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
 import type { DeviceListRow } from '../../shared/streams/device-lists.ts'
 import type { EventRow } from '../../shared/streams/events.ts'
@@ -21,6 +22,7 @@ import type { KeyCountRow } from '../../shared/streams/key-counts.ts'
 import type { PresenceRow } from '../../shared/streams/presence.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
+import type { ToDeviceRow } from '../../shared/streams/to-device.ts'
 import type { TypingRow } from '../../shared/streams/typing.ts'
 import { DeviceListLog } from './device-list-log.ts'
 import { LiveRoom } from './live-room.ts'
@@ -41,6 +43,7 @@ interface Load {
   readonly events: EventRow[]
   readonly receipts: ReceiptRow[]
   readonly accountData: AccountDataRow[]
+  readonly toDevice: ToDeviceRow[]
 }
 
 export class Live {
@@ -88,6 +91,7 @@ export class Live {
       replication.subscribe('account_data', ({ rows }) =>
         this.hear('account_data', rows, (row) => this.onAccountData(row)),
       ),
+      replication.subscribe('to_device', ({ rows }) => this.hear('to_device', rows, (row) => this.onToDevice(row))),
       replication.subscribe('typing', ({ rows }) => this.hear('typing', rows, (row) => this.onTyping(row))),
       replication.subscribe('presence', ({ rows }) => this.hear('presence', rows, (row) => this.onPresence(row))),
       replication.subscribe('device_lists', ({ rows }) =>
@@ -134,13 +138,14 @@ export class Live {
 
   private async load(user_id: UserId): Promise<LiveUser> {
     usersTally.misses++
-    const load: Load = { events: [], receipts: [], accountData: [] }
+    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [] }
     this.loads.add(load)
     try {
       const before = { ...this.replication.positions() }
-      const [rooms, data, pushClass] = await Promise.all([
+      const [rooms, data, inboxes, pushClass] = await Promise.all([
         roomsOfUser(this.sql, user_id),
         userDataPositions(this.sql, user_id),
+        inboxEnds(this.sql, user_id),
         pushClassOf(this.sql, user_id),
       ])
       // What was read may be ahead of what was published: one answer must not mix the two.
@@ -154,9 +159,11 @@ export class Live {
         this.reached('events', newest),
         this.reached('receipts', receipts),
         this.reached('account_data', data.account_data),
+        this.reached('to_device', Math.max(0, ...inboxes.map(({ last }) => last))),
       ])
       // From here on nothing waits: the entry and the streams agree.
       const user = new LiveUser(user_id)
+      user.inboxes.load(inboxes)
       user.changesFrom = before.events
       user.accountData = data.account_data
       user.accountDataFrom = Math.max(before.account_data, data.account_data)
@@ -181,6 +188,7 @@ export class Live {
       }
       for (const row of load.events) this.applyMember(user, row)
       for (const row of load.accountData) if (row.user_id === user_id) user.addAccountData(row)
+      for (const row of load.toDevice) if (row.user_id === user_id) user.inboxes.add(row)
       for (const row of load.receipts) {
         if (row.user_id === user_id && row.receipt_type === 'm.read.private') user.addPrivateReceipt(row)
       }
@@ -346,6 +354,14 @@ export class Live {
     this.wakes.user(user)
   }
 
+  private onToDevice(row: ToDeviceRow): void {
+    for (const load of this.loads) load.toDevice.push(row)
+    const user = this.users.get(row.user_id)
+    if (!user) return
+    user.inboxes.add(row)
+    this.wakes.user(user)
+  }
+
   private onTyping(row: TypingRow): void {
     this.typing.set(row.room_id, { position: row.position, users: row.user_ids })
     const room = this.roomsById.get(row.room_id)
@@ -474,7 +490,7 @@ export class Live {
 
   /** Where state was resolved anew, memberships may have changed without an event: those users are read anew. */
   private async compareMembers(room_id: RoomId): Promise<void> {
-    const load: Load = { events: [], receipts: [], accountData: [] }
+    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [] }
     this.loads.add(load)
     try {
       const found = await localMemberships(this.sql, room_id)

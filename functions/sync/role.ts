@@ -5,6 +5,7 @@ import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { SyncDeps, TellPresence } from './deps.ts'
 import { EndedTokens } from './ended-tokens.ts'
+import type { AcknowledgeToDevice } from './inboxes.ts'
 import { Live } from './live.ts'
 import { syncRoutes } from './routes.ts'
 import { SyncFilters } from './sync-filter.ts'
@@ -23,6 +24,8 @@ export function createSyncRole(options: {
   readonly config: Config
   /** Main's command; without it, syncing tells nobody that a user is online. */
   readonly setPresence?: TellPresence
+  /** Main's command; without it, inboxes keep what was handed out. */
+  readonly acknowledgeToDevice?: AcknowledgeToDevice
   /** Told of what failed beside a request. */
   readonly onError: (error: unknown) => void
 }): SyncRole {
@@ -38,6 +41,7 @@ export function createSyncRole(options: {
     endedTokens,
     filters: new SyncFilters(sql),
     setPresence: options.setPresence,
+    acknowledgeToDevice: options.acknowledgeToDevice,
     onError: options.onError,
   }
   function close(): void {

@@ -3,7 +3,9 @@ import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
+import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
+import { toDeviceCommands } from './to-device.ts'
 import { userDataCommands } from './user-data.ts'
 
 export const commands = {
@@ -12,5 +14,7 @@ export const commands = {
   ...userDataCommands,
   ...pushRuleCommands,
   ...keyCommands,
+  ...toDeviceCommands,
+  ...roomKeyCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -4,6 +4,9 @@ import type { IncomingMessage } from 'node:http'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { parseJson } from '../matrix/parse-json.ts'
 
+/** For routes whose bodies hold something for each of many devices or sessions. */
+export const largeBodyBytesMax = 1024 * 1024
+
 /** The body parsed as JSON; undefined where it is empty. Throws M_TOO_LARGE, M_NOT_JSON. `incoming` is node's request,
  *  where the server has one: reading it costs a fraction of what a web stream does. */
 export function readJson(request: Request, incoming: IncomingMessage | undefined, bytesMax: number): Promise<unknown> {

@@ -21,6 +21,11 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
   },
   client: {
     user: [
+      'DELETE /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device',
+      'GET /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device',
+      'PUT /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device',
+      'GET /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/:deviceId/events',
+      'POST /_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device/:deviceId/events',
       'GET /_matrix/client/v3/joined_rooms',
       'GET /_matrix/client/v3/keys/changes',
       'POST /_matrix/client/v3/keys/claim',

@@ -42,6 +42,7 @@ export const tallies = {
     invalidations: streamTally(),
     device_lists: streamTally(),
     key_counts: streamTally(),
+    to_device: streamTally(),
   } satisfies Record<StreamName, StreamTally>,
   /** Clients that wait in a long poll. */
   waiting: 0,

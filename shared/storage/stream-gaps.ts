@@ -6,6 +6,7 @@ import type { EventRow, PushDeviation } from '../streams/events.ts'
 import type { InvalidationRow } from '../streams/invalidations.ts'
 import type { ReceiptRow } from '../streams/receipts.ts'
 import type { StreamPositions } from '../streams/registry.ts'
+import type { ToDeviceRow } from '../streams/to-device.ts'
 import { eventColumns, type StoredEvent, timelineEvents } from './events.ts'
 import { fromPgText, type ReadSql } from './sql.ts'
 
@@ -124,6 +125,14 @@ export async function missedAccountData(
     type: fromPgText(row.type),
     ...(room_id ? { room_id } : undefined),
   }))
+}
+
+/** What was acknowledged meanwhile is left out: its device has it. */
+export async function missedToDevice(sql: ReadSql, { after, upTo }: GapRange, limit: number): Promise<ToDeviceRow[]> {
+  const rows = await sql<ToDeviceRow[]>`
+    select position, user_id, device_id from to_device
+    where position > ${after} and position <= ${upTo} order by position limit ${limit}`
+  return rows.map((row) => ({ ...row, device_id: fromPgText(row.device_id) as ToDeviceRow['device_id'] }))
 }
 
 /** Every invalidation is kept for a while. Throws GapTooOldError where the first of the gap is not there any more. */

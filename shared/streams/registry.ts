@@ -7,6 +7,7 @@ import { invalidations } from './invalidations.ts'
 import { keyCounts } from './key-counts.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
+import { toDevice } from './to-device.ts'
 import { typing } from './typing.ts'
 
 export const streams = {
@@ -18,6 +19,7 @@ export const streams = {
   invalidations,
   device_lists: deviceLists,
   key_counts: keyCounts,
+  to_device: toDevice,
 } as const
 export type StreamName = keyof typeof streams
 export type RowOf<S extends StreamName> = (typeof streams)[S] extends StreamDefinition<string, infer Row> ? Row : never

@@ -20,12 +20,13 @@ describe('tokens', () => {
         expect(parsePaginationToken(encodePaginationToken(at.events))).toBe(at.events)
       }),
     ))
-  test('one from before the streams of keys tells of them from the beginning', () => {
+  test('one from before the streams of keys and messages tells of them from the beginning', () => {
     expect(parseSyncToken('s1_1_2_3_4_5_6')).toMatchObject({
       events: 1,
       invalidations: 6,
       device_lists: 0,
       key_counts: 0,
+      to_device: 0,
     })
   })
   test.each([
@@ -34,9 +35,10 @@ describe('tokens', () => {
     's1_1_2_3_4_5',
     's1_1_2_3_4_5_6_7',
     's1_1_2_3_4_5_6_7_8',
-    's2_1_2_3_4_5_6_7_8_9',
-    's3_1_2_3_4_5_6_7_8',
+    's2_1_2_3_4_5_6_7_8_9_10',
+    's3_1_2_3_4_5_6_7_8_9',
     's2_1_2_3_4_5_6',
+    's2_1_2_3_4_5_6_7_8',
     's1_-1_2_3_4_5_6',
     's1_1_2_3_4_5_9999999999999999',
     's1_1_2_3_4_5_6\n',

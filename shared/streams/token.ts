@@ -14,15 +14,17 @@ export const tokenOrder = [
   'invalidations',
   'device_lists',
   'key_counts',
+  'to_device',
 ] as const satisfies readonly StreamName[]
 
 const six = String.raw`_(\d{1,16})`.repeat(6)
-/** Tokens of version 1 end before the streams of keys: what happened there is told from the beginning. */
-const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16}))$`)
+/** Tokens of version 1 end before the streams of keys and of messages to devices: what happened there is told from the
+ *  beginning. */
+const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16})_(\d{1,16}))$`)
 const paginationToken = /^p1_(\d{1,16})$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
-  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}`
+  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}_${positions.to_device}`
 }
 
 /** Throws M_INVALID_PARAM for what this server never handed out. */
@@ -41,6 +43,7 @@ export function parseSyncToken(token: string, parameter = 'since'): StreamPositi
     invalidations: at(5),
     device_lists: at(6),
     key_counts: at(7),
+    to_device: at(8),
   }
   lastParsed = { token, positions }
   return positions

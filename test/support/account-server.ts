@@ -59,6 +59,7 @@ export async function accountServer(
         throw error
       },
     }),
+    endedRows: { sweep() {} },
     rooms: { memberProfileChanged: async () => {}, ...rooms },
   })
   // The routes of accounts call no commands but these.

@@ -6,6 +6,7 @@ import { shardOf } from '../../shared/commands/shards.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import type { StreamPosition } from '../../shared/streams/define.ts'
 
 export type CommandName = keyof MainClient
 type Request<Name extends CommandName> = Parameters<MainClient[Name]>[0]
@@ -50,6 +51,27 @@ export function commandScenarios(main: MainClient): Scenarios {
       session: { refreshable: true },
     })
     return { ...session, refresh_token: String(session.refresh_token) }
+  }
+
+  function dehydrated(user_id: UserId): Request<'putDehydratedDevice'> {
+    const device_id = 'DRY' as DeviceId
+    const device_keys = JSON.stringify({ user_id, device_id, algorithms: [], keys: {}, signatures: {} })
+    const keys = { device_keys, one_time_keys: [oneTimeKey('a')], fallback_keys: [oneTimeKey('f')] }
+    return { user_id, device_id, device_data: { algorithm: 'a' }, ...keys }
+  }
+  const roomKey = {
+    room_id: '!r:hs1' as RoomId,
+    session_id: 's',
+    first_message_index: 1,
+    forwarded_count: 0,
+    is_verified: false,
+    session_data: {},
+  }
+  async function backup() {
+    const { user_id } = await user()
+    const version = Number((await main.createRoomKeyVersion({ user_id, algorithm: 'a', auth_data: {} })).version)
+    await main.putRoomKeys({ user_id, version, keys: [roomKey] })
+    return { user_id, version }
   }
 
   return {
@@ -191,6 +213,28 @@ export function commandScenarios(main: MainClient): Scenarios {
       const object = JSON.stringify(signJson(JSON.parse(master.key), user_id, device))
       return { user_id, signed: [{ user_id, key_id: master.public_key, object }] }
     },
+    async sendToDevice() {
+      const [sender, { user_id, device_id }] = [await user(), await user()]
+      const messages = [{ user_id, device_id, content: { n: next() } }]
+      return { user_id: sender.user_id, device_id: sender.device_id, txn_id: next(), type: 'm.dummy', messages }
+    },
+    putDehydratedDevice: async () => dehydrated((await user()).user_id),
+    async deleteDehydratedDevice() {
+      const { user_id } = await user()
+      await main.putDehydratedDevice(dehydrated(user_id))
+      return { user_id }
+    },
+    async acknowledgeToDevice() {
+      const { user_id, device_id } = await user()
+      const messages = [{ user_id, device_id: '*', content: { n: next() } }]
+      await main.sendToDevice({ user_id, device_id, txn_id: next(), type: 'm.dummy', messages })
+      return { user_id, device_id, up_to: 1_000_000 as StreamPosition }
+    },
+    createRoomKeyVersion: async () => ({ user_id: (await user()).user_id, algorithm: 'a', auth_data: {} }),
+    updateRoomKeyVersion: async () => ({ ...(await backup()), algorithm: 'a', auth_data: { b: 1 } }),
+    deleteRoomKeyVersion: () => backup(),
+    putRoomKeys: async () => ({ ...(await backup()), keys: [{ ...roomKey, session_id: 'another' }] }),
+    deleteRoomKeys: async () => ({ ...(await backup()), room_id: roomKey.room_id }),
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
@@ -234,6 +278,10 @@ const growing = [
   'fallback_keys',
   'cross_signing_keys',
   'key_signatures',
+  'to_device',
+  'dehydrated_devices',
+  'room_key_versions',
+  'room_keys',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

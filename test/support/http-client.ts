@@ -25,6 +25,8 @@ class Connection {
   }
 
   request(method: string, path: string, token: string | undefined, body: string | undefined): Promise<Answer> {
+    // A socket that ended while nobody asked tells nobody who writes to it.
+    if (!this.#socket.writable) return Promise.reject(new Error('the server closed the connection'))
     const headers = [
       `${method} ${path} HTTP/1.1`,
       `Host: ${this.#host}`,

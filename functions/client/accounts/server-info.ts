@@ -12,6 +12,8 @@ const unstableFeatures = {
   /** Profile fields of v1.16. */
   'uk.tcpip.msc4133': true,
   'uk.tcpip.msc4133.stable': true,
+  /** Dehydrated devices. */
+  'org.matrix.msc3814': true,
 }
 
 export const getVersions = route({

@@ -14,7 +14,7 @@ const DeviceKeys = v.looseObject({
   keys: mapOf(v.string(), v.string()),
   signatures: mapOf(v.string(), mapOf(v.string(), v.string())),
 })
-const ClaimableKeys = v.nullish(
+export const ClaimableKeys = v.nullish(
   mapOf(v.string(), v.union([v.string(), v.looseObject({ key: v.string() })], 'expected a key')),
 )
 
@@ -35,9 +35,7 @@ export const postKeysUpload = route({
     const device_keys = body.device_keys == null ? undefined : deviceKeys(body.device_keys, { user_id, device_id })
     const one_time_keys = claimableKeys(body.one_time_keys ?? {})
     const fallback_keys = claimableKeys(body.fallback_keys ?? {})
-    if (new Set(fallback_keys.map((key) => key.algorithm)).size < fallback_keys.length) {
-      throw new MatrixError('M_INVALID_PARAM', 'A device has one fallback key an algorithm')
-    }
+    checkOneAnAlgorithm(fallback_keys)
     return main.uploadKeys({
       user_id,
       device_id,
@@ -48,8 +46,14 @@ export const postKeysUpload = route({
   },
 })
 
+export function checkOneAnAlgorithm(fallback_keys: readonly ClaimableKey[]): void {
+  if (new Set(fallback_keys.map((key) => key.algorithm)).size < fallback_keys.length) {
+    throw new MatrixError('M_INVALID_PARAM', 'A device has one fallback key an algorithm')
+  }
+}
+
 /** JSON text of the device's keys, with the signatures of its own user alone. Throws M_BAD_JSON and M_INVALID_PARAM. */
-function deviceKeys(sent: unknown, of: { user_id: string; device_id: string }): string {
+export function deviceKeys(sent: unknown, of: { user_id: string; device_id: string }): string {
   if (!isJsonObject(sent) || !v.is(DeviceKeys, sent)) {
     throw new MatrixError(
       'M_BAD_JSON',
@@ -64,7 +68,7 @@ function deviceKeys(sent: unknown, of: { user_id: string; device_id: string }): 
 }
 
 /** Canonical, so that equal keys are equal texts. Throws M_INVALID_PARAM for a name without an algorithm. */
-function claimableKeys(sent: Readonly<Record<string, unknown>>): ClaimableKey[] {
+export function claimableKeys(sent: Readonly<Record<string, unknown>>): ClaimableKey[] {
   return Object.entries(sent).map(([name, key]) => {
     const [, algorithm, key_id] = keyName.exec(name) ?? []
     if (algorithm === undefined || key_id === undefined) {

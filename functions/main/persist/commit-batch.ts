@@ -6,7 +6,8 @@ import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
 import { type EncodedKeys, encodeKeys } from './commit-keys.ts'
 import type { EventWrite, RoomHeadWrite, RoomSummaryWrite, Unplaced, Writes } from './writes.ts'
 
-/** The streams that a commit appends to, in the order in which it takes their locks; the last two are `commit_keys`'s. */
+/** The streams that a commit appends to, in the order in which it takes their locks;
+ *  those of keys are `commit_keys`'s, that of messages to devices is `commit_to_device`'s. */
 export const committedStreams = [
   'events',
   'receipts',
@@ -14,6 +15,7 @@ export const committedStreams = [
   'invalidations',
   'device_lists',
   'key_counts',
+  'to_device',
 ] as const
 export type CommittedStream = (typeof committedStreams)[number]
 export type Counts = readonly [events: number, receipts: number, account_data: number, invalidations: number]
@@ -26,7 +28,7 @@ export interface EncodedBatch {
 }
 
 /** Cannot occur in JSON text, which escapes control characters. */
-const separator = '\x01'
+export const separator = '\x01'
 
 function integers(values: readonly (number | undefined)[]): string {
   let literal = '{'
@@ -39,7 +41,7 @@ function storable(value: string): string {
 }
 /** What a quoted text in an array's literal cannot hold as it is; one look tells for nearly every text. */
 const unquotable = /["\\\0\uD800-\uDFFF\uE000]/
-function texts(values: readonly (string | undefined)[]): string {
+export function texts(values: readonly (string | undefined)[]): string {
   let literal = '{'
   for (let i = 0; i < values.length; i++) {
     if (i > 0) literal += ','

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import postgres from 'postgres'
 import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
 import type { EncodedBatch } from './commit-batch.ts'
+import { commitToDevice, toDevicePlace } from './commit-to-device.ts'
 import type { Writes } from './writes.ts'
 
 /** The streams' positions in the order of `committedStreams`. */
@@ -127,7 +128,7 @@ async function open(
   }
 }
 
-function parsePositions(literal: string | null): Positions {
+function parsePositions(literal: string | null): number[] {
   return (literal ?? '').slice(1, -1).split(',').map(Number)
 }
 
@@ -160,7 +161,8 @@ async function send(
     { prepare: true },
   )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
-  if (further.length === 0 && !keys) {
+  const toDevice = commitToDevice(tx, writer, batch)
+  if (further.length === 0 && !keys && toDevice.length === 0) {
     const [row] = await commitBatch
     assert(row, 'commit_batch returns the positions')
     return parsePositions(row.positions)
@@ -173,6 +175,7 @@ async function send(
     tx.unsafe('begin'),
     commitBatch,
     ...commitKeys,
+    ...toDevice,
     ...further,
     tx.unsafe('commit'),
   ])
@@ -182,5 +185,8 @@ async function send(
   const [row] = await commitBatch
   assert(row, 'commit_batch returns the positions')
   const [keyRow] = (await commitKeys[0]) ?? []
-  return [...parsePositions(row.positions), ...(keyRow ? parsePositions(keyRow.positions) : [])]
+  const [toDeviceRow] = (await toDevice[0]) ?? []
+  const positions = [...parsePositions(row.positions), ...(keyRow ? parsePositions(keyRow.positions) : [])]
+  if (toDeviceRow) positions[toDevicePlace] = toDeviceRow.position
+  return positions
 }

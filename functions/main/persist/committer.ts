@@ -19,6 +19,7 @@ import {
   openCommitConnection,
   type Positions,
 } from './commit-connection.ts'
+import { toDevicePlace } from './commit-to-device.ts'
 import type { Committer, Unplaced, Writes } from './writes.ts'
 
 export interface CommitterOptions {
@@ -169,6 +170,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     const invalidations = all((writes) => writes.invalidations)
     const deviceLists = all((writes) => writes.device_lists)
     const keyCounts = all((writes) => writes.key_counts)
+    const toDevice = all((writes) => writes.to_device?.map(({ user_id, device_id }) => ({ user_id, device_id })))
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
     if (events.length > 0) publish('events', 0, after, events)
@@ -179,6 +181,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     if (accountData.length > 0) publish('account_data', 2, after, accountData)
     if (deviceLists.length > 0) publish('device_lists', 4, after, deviceLists)
     if (keyCounts.length > 0) publish('key_counts', 5, after, keyCounts)
+    if (toDevice.length > 0) publish('to_device', toDevicePlace, after, toDevice)
   }
 
   async function flush(batch: readonly Queued[]): Promise<void> {
@@ -253,7 +256,9 @@ export function createCommitter(options: CommitterOptions): Committer {
     let bytes = 0
     let count = 0
     while (count < queue.length && count < limits.writesPerBatch && bytes < limits.bytesPerBatch) {
-      for (const event of queue[count]!.writes.events ?? []) bytes += event.row.content.length + event.envelope.length
+      const { events, to_device } = queue[count]!.writes
+      for (const event of events ?? []) bytes += event.row.content.length + event.envelope.length
+      for (const message of to_device ?? []) bytes += message.content.length
       count++
     }
     return queue.splice(0, count)

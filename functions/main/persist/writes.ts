@@ -8,6 +8,7 @@ import type { EventRow } from '../../../shared/streams/events.ts'
 import type { InvalidationRow } from '../../../shared/streams/invalidations.ts'
 import type { KeyCountRow } from '../../../shared/streams/key-counts.ts'
 import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
+import type { ToDeviceRow } from '../../../shared/streams/to-device.ts'
 
 export type Unplaced<Row> = Omit<Row, 'position'>
 
@@ -31,6 +32,14 @@ export interface EventWrite {
   readonly replaces_nid?: number
   /** For `row.member`: what the member event says of the target. */
   readonly member_profile?: { readonly display_name?: string | undefined; readonly avatar_url?: string | undefined }
+}
+
+/** A message into the inbox of one device. Where the device is gone when the commit comes, it is dropped. */
+export interface ToDeviceWrite extends Unplaced<ToDeviceRow> {
+  readonly sender: string
+  readonly type: string
+  /** JSON text. */
+  readonly content: string
 }
 
 /** A room's first appearance. */
@@ -134,6 +143,7 @@ export interface Writes {
   readonly device_lists?: readonly Unplaced<DeviceListRow>[]
   readonly key_counts?: readonly Unplaced<KeyCountRow>[]
   readonly key_claims?: readonly KeyClaimWrite[]
+  readonly to_device?: readonly ToDeviceWrite[]
   /** Recorded in the same commit; a repeat is answered from it. A key that is there already fails this write. */
   readonly idempotency?: { readonly scope: string; readonly key: string; readonly response: string }
   /** Further statements, sent in one flight with the rest; none may depend on another's result. They may refer to
@@ -173,6 +183,7 @@ export function joinWrites(...parts: readonly Writes[]): Writes {
     device_lists: parts.flatMap((part) => part.device_lists ?? []),
     key_counts: parts.flatMap((part) => part.key_counts ?? []),
     key_claims: parts.flatMap((part) => part.key_claims ?? []),
+    to_device: parts.flatMap((part) => part.to_device ?? []),
     ...(idempotency ? { idempotency } : {}),
     ...(also.length ? { also: (tx: WriteTx) => also.flatMap((statements) => statements(tx)) } : {}),
   }

@@ -85,6 +85,7 @@ export function accountHandlers(
             answered({}),
           ),
         )
+        deps.endedRows.sweep()
         return {}
       })
     },
@@ -110,6 +111,8 @@ export function accountHandlers(
                 tx`delete from cross_signing_keys where user_id = ${user_id}`,
                 tx`delete from key_signatures where user_id = ${user_id}`,
                 tx`delete from key_signatures where signer = ${user_id}`,
+                tx`select end_room_keys(${user_id}, null)`,
+                tx`update room_key_versions set deleted = true where user_id = ${user_id}`,
                 tx`insert into departures (user_id, created_ts) values (${user_id}, ${clock.now()})
                   on conflict (user_id) do nothing`,
               ],
@@ -118,6 +121,7 @@ export function accountHandlers(
           ),
         ),
       )
+      deps.endedRows.sweep()
       // Only now: with its tokens gone the user can't come back into a room that was left.
       await deps.departures.depart(user_id)
       return {}

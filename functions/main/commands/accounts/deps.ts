@@ -3,6 +3,7 @@ import type { Config } from '../../../../shared/config/schema.ts'
 import type { UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import type { Departures } from '../../background/departures.ts'
+import type { EndedRows } from '../../background/ended-rows.ts'
 import type { KeyedQueue } from '../../keyed-queue.ts'
 import type { Committer } from '../../persist/writes.ts'
 import type { Passwords } from './passwords.ts'
@@ -23,6 +24,7 @@ export interface AccountDeps {
   readonly clock: Clock
   readonly rooms: AccountRooms
   readonly departures: Departures
+  readonly endedRows: Pick<EndedRows, 'sweep'>
   readonly queue: KeyedQueue
   readonly passwords: Passwords
 }

@@ -19,7 +19,8 @@ type Statements = postgres.PendingQuery<postgres.Row[]>[]
 type Invalidations = NonNullable<Writes['invalidations']>
 
 const loginTokenLifetimeMs = 120_000
-const deviceNameCharactersMax = 100
+export const deviceNameCharactersMax = 100
+const text = 25
 
 /** Opens a session. `alongside` runs when the user's sessions are this call's alone; its writes join the commit. */
 export function openSession(
@@ -123,6 +124,7 @@ export function sessionHandlers(
     deleteDevices({ user_id, device_ids }) {
       return deps.queue.run(user_id, async () => {
         await committer.commit(joinWrites(await endDevices(sql, user_id, device_ids), answered({})))
+        deps.endedRows.sweep()
         return {}
       })
     },
@@ -175,6 +177,7 @@ const deviceTables = [
   'claimed_keys',
   'fallback_keys',
   'key_count_changes',
+  'dehydrated_devices',
   'devices',
 ] as const
 
@@ -196,6 +199,7 @@ export async function endDevices(
     invalidations: [{ cache: 'user_tokens', key: user_id }],
     ...(ended.length > 0 ? { device_lists: [{ user_id }] } : {}),
     also: (tx) => [
+      tx`select end_inboxes(${user_id}, ${ids ? tx.array(ids, text) : null}::text[], ${kept})`,
       ...(ended.length > 0 ? deviceSignatures(tx, user_id, ended) : []),
       ...deviceTables.map((table) =>
         ids

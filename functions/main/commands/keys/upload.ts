@@ -13,11 +13,11 @@ import type { KeyDeps } from './index.ts'
 import { signedPart } from './signed-part.ts'
 
 /** Clients keep about fifty there. */
-const oneTimeKeysMax = 1_000
+export const oneTimeKeysMax = 1_000
 const dayMs = 86_400_000
 const text = 25
 
-interface Device {
+export interface Device {
   readonly user_id: UserId
   /** As the database holds it. */
   readonly device: string
@@ -113,8 +113,8 @@ async function freshOneTimeKeys({ sql }: KeyDeps, { user_id, device }: Device, s
   return { fresh, counts: Object.fromEntries(counts) }
 }
 
-function oneTimeKeyWrites(
-  { clock }: KeyDeps,
+export function oneTimeKeyWrites(
+  { clock }: Pick<KeyDeps, 'clock'>,
   { user_id, device }: Device,
   fresh: readonly ClaimableKey[],
   sent: readonly ClaimableKey[],
@@ -150,7 +150,7 @@ async function changedFallbackKeys({ sql }: KeyDeps, { user_id, device }: Device
   )
 }
 
-function fallbackWrites({ user_id, device }: Device, keys: readonly ClaimableKey[]): Writes {
+export function fallbackWrites({ user_id, device }: Device, keys: readonly ClaimableKey[]): Writes {
   return {
     also: (tx) =>
       keys.map(
