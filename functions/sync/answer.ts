@@ -141,7 +141,8 @@ function headJson(context: AnswerContext, plan: Plan): Soon<string> {
 
 type GlobalAccountData = readonly Pick<StoredAccountData, 'type' | 'content'>[]
 
-function globalAccountData(context: AnswerContext, plan: Plan): Soon<GlobalAccountData> {
+/** The user's data that is not of a room, as far as it changed. */
+export function globalAccountData(context: AnswerContext, plan: Pick<Plan, 'since' | 'upTo'>): Soon<GlobalAccountData> {
   const { user, filter } = context
   const { since } = plan
   if (filter.accountData.passesNone || (since && user.accountData <= since.account_data)) return []
@@ -150,7 +151,7 @@ function globalAccountData(context: AnswerContext, plan: Plan): Soon<GlobalAccou
 
 async function readGlobalAccountData(
   { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
+  { since, upTo }: Pick<Plan, 'since' | 'upTo'>,
 ): Promise<GlobalAccountData> {
   const rows = since
     ? await changedAccountData(sql, user, since, upTo)

@@ -8,6 +8,9 @@ import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { EndedTokens } from './ended-tokens.ts'
 import type { Live } from './live.ts'
+import type { ConnectionStore } from './sliding/connection-store.ts'
+import type { KeyCounts } from './sliding/extensions/e2ee.ts'
+import type { ToDeviceInbox } from './sliding/extensions/to-device.ts'
 import type { SyncFilters } from './sync-filter.ts'
 
 /** Tells main that a user's client runs. */
@@ -21,6 +24,10 @@ export interface SyncDeps {
   readonly live: Live
   readonly endedTokens: EndedTokens
   readonly filters: SyncFilters
+  /** What sliding sync has told. */
+  readonly connections: ConnectionStore
+  readonly inbox: ToDeviceInbox
+  readonly keyCounts: KeyCounts
   readonly setPresence: TellPresence | undefined
   readonly onError: (error: unknown) => void
 }

@@ -10,6 +10,7 @@ await startHandler({
     const sync = createSyncRole({
       ...deps,
       setPresence: deps.main.setPresence,
+      shared: { redis: deps.redis, keys: deps.keys },
       onError: (err) => deps.log.error({ err }, 'a part of a sync failed'),
     })
     mount(app, sync.routes, { ...roleContext(deps), deps: sync.deps })

@@ -14,7 +14,7 @@ import type { SyncFilter } from './sync-filter.ts'
 import { newsFor } from './wait.ts'
 
 /** Longer waits are cut short: proxies and clients give up before. */
-const timeoutMaxMs = 120_000
+export const timeoutMaxMs = 120_000
 /** A client that polls without pause is told of as often as this. */
 const presenceEveryMs = 10_000
 
@@ -117,7 +117,7 @@ function context(deps: SyncDeps, user: LiveUser, { requester, query, filter }: S
 
 /** A token that lies beyond the stored streams was given out by a database that is no more: the client starts anew. In
  *  the streams kept in memory it only means that the clock went back. */
-function reconciled(token: StreamPositions, now: StreamPositions): StreamPositions | undefined {
+export function reconciled(token: StreamPositions, now: StreamPositions): StreamPositions | undefined {
   if (
     token.events > now.events ||
     token.receipts > now.receipts ||
@@ -135,7 +135,12 @@ function reconciled(token: StreamPositions, now: StreamPositions): StreamPositio
   }
 }
 
-function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions, upTo: StreamPositions): boolean {
+export function mayHaveMoved(
+  { live }: SyncDeps,
+  user: LiveUser,
+  since: StreamPositions,
+  upTo: StreamPositions,
+): boolean {
   for (const name of streamNames) if (since[name] !== upTo[name]) return true
   return since.typing < live.startedAt.typing || user.accountData > since.account_data
 }
@@ -148,7 +153,7 @@ function hasNews({ live, config }: SyncDeps, user: LiveUser, plan: Plan, since: 
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
 }
 
-function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {
+export function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {
   if (presence === 'offline' || !deps.setPresence || !deps.config.presence.enabled) return
   const now = deps.clock.now()
   const { told } = user

@@ -7,6 +7,9 @@ import type { SyncDeps, TellPresence } from './deps.ts'
 import { EndedTokens } from './ended-tokens.ts'
 import { Live } from './live.ts'
 import { syncRoutes } from './routes.ts'
+import { connectionStore, type SharedStates } from './sliding/connection-store.ts'
+import { noKeys } from './sliding/extensions/e2ee.ts'
+import { emptyInbox } from './sliding/extensions/to-device.ts'
 import { SyncFilters } from './sync-filter.ts'
 
 export interface SyncRole {
@@ -23,6 +26,8 @@ export function createSyncRole(options: {
   readonly config: Config
   /** Main's command; without it, syncing tells nobody that a user is online. */
   readonly setPresence?: TellPresence
+  /** Where handlers share what connections of sliding sync have told; absent in one process. */
+  readonly shared?: SharedStates
   /** Told of what failed beside a request. */
   readonly onError: (error: unknown) => void
 }): SyncRole {
@@ -37,6 +42,9 @@ export function createSyncRole(options: {
     live,
     endedTokens,
     filters: new SyncFilters(sql),
+    connections: connectionStore({ clock, shared: options.shared }),
+    inbox: emptyInbox,
+    keyCounts: noKeys,
     setPresence: options.setPresence,
     onError: options.onError,
   }

@@ -35,6 +35,7 @@ export const statusOf = {
   M_RESOURCE_LIMIT_EXCEEDED: 403,
   M_PROFILE_TOO_LARGE: 400,
   M_KEY_TOO_LARGE: 400,
+  M_UNKNOWN_POS: 400,
   M_UNAVAILABLE: 503,
 } as const
 export type Errcode = keyof typeof statusOf

@@ -16,6 +16,8 @@ export const tokenOrder = [
 
 const syncToken = /^s1_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})_(\d{1,16})$/
 const paginationToken = /^p1_(\d{1,16})$/
+/** A position of sliding sync: a mark of its owner, what the connection has told, and a sync token. */
+export const slidingPosition = /^x1\.(?<owner>[\w-]{8})\.(?<state>[\w-]{16})\.(?<at>s\d+_[\d_]+)$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
   return `s1_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}`
@@ -46,10 +48,11 @@ export function encodePaginationToken(position: number): string {
   return `p1_${position}`
 }
 
-/** The place in stream events that a pagination or a sync token names; throws M_INVALID_PARAM for anything else. */
+/** The place in stream events that a pagination token, a sync token or a position of sliding sync names; throws M_INVALID_PARAM for anything else. */
 export function parsePaginationToken(token: string, parameter = 'from'): StreamPosition {
   const match = paginationToken.exec(token)
-  return match ? position(match[1], parameter) : parseSyncToken(token, parameter).events
+  if (match) return position(match[1], parameter)
+  return parseSyncToken(slidingPosition.exec(token)?.groups?.['at'] ?? token, parameter).events
 }
 
 function position(digits: string | undefined, parameter: string): StreamPosition {
