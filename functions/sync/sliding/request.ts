@@ -22,11 +22,13 @@ const Range = v.pipe(
 )
 const Selector = v.object({ type: v.optional(v.string()), state_key: v.optional(v.string()) })
 const Selectors = v.optional(v.pipe(v.array(Selector), v.maxLength(selectorsMax)))
+const Pairs = v.pipe(v.array(v.tuple([v.string(), v.string()])), v.maxLength(selectorsMax))
+const StateObject = v.object({ include: Selectors, exclude: Selectors, lazy_members: v.optional(v.boolean()) })
+// Not a union: an object's schema takes any array.
 const RequiredStateRequest = v.optional(
-  v.union([
-    v.pipe(v.array(v.tuple([v.string(), v.string()])), v.maxLength(selectorsMax)),
-    v.object({ include: Selectors, exclude: Selectors, lazy_members: v.optional(v.boolean()) }),
-  ]),
+  v.lazy((given): v.GenericSchema<unknown, v.InferOutput<typeof Pairs> | v.InferOutput<typeof StateObject>> =>
+    Array.isArray(given) ? Pairs : StateObject,
+  ),
   [],
 )
 const roomConfig = { timeline_limit: natural, required_state: RequiredStateRequest }

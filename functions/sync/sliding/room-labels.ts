@@ -35,7 +35,8 @@ export function labelsOf(sql: ReadSql, user: LiveUser): Soon<RoomLabels> {
 
 async function read(sql: ReadSql, user: LiveUser): Promise<RoomLabels> {
   // What comes while this is read is applied once more by the next to ask.
-  const labels: Kept = { direct: new Set(), tags: new Map(), at: user.accountData }
+  const at = Math.max(user.accountData, user.accountDataFrom)
+  const labels: Kept = { direct: new Set(), tags: new Map(), at }
   for (const row of await roomLabels(sql, user.user_id)) apply(labels, row)
   kept.set(user, labels)
   return labels
