@@ -26,8 +26,9 @@ const Pairs = v.pipe(v.array(v.tuple([v.string(), v.string()])), v.maxLength(sel
 const StateObject = v.object({ include: Selectors, exclude: Selectors, lazy_members: v.optional(v.boolean()) })
 // Not a union: an object's schema takes any array.
 const RequiredStateRequest = v.optional(
-  v.lazy((given): v.GenericSchema<unknown, v.InferOutput<typeof Pairs> | v.InferOutput<typeof StateObject>> =>
-    Array.isArray(given) ? Pairs : StateObject,
+  v.lazy(
+    (given): v.GenericSchema<unknown, v.InferOutput<typeof Pairs> | v.InferOutput<typeof StateObject>> =>
+      Array.isArray(given) ? Pairs : StateObject,
   ),
   [],
 )

@@ -37,7 +37,8 @@ const state = (room: RoomId, sender: UserId, type: string, content: object, stat
 const all = { timeline_limit: 10, required_state: [] as string[][], ranges: [[0, 99]] }
 const list = (more: object = {}) => ({ lists: { all: { ...all, ...more } } })
 const bodies = (room: SyncAnswer) => room.timeline?.map((e: { content: { body?: string } }) => e.content.body)
-const keys = (events: { type: string; state_key?: string }[] = []) => events.map((e) => `${e.type}/${e.state_key}`).sort()
+const keys = (events: { type: string; state_key?: string }[] = []) =>
+  events.map((e) => `${e.type}/${e.state_key}`).sort()
 const next = (who: UserId, last: SyncAnswer, body: object = list()) => server.sliding(who, { ...body, pos: last.pos })
 
 describe('Connections', () => {
@@ -135,7 +136,10 @@ describe('Connections', () => {
     const two = await server.sliding(alice, { ...list(), conn_id: 'two' })
     expect(two.rooms[id].initial).toBe(true)
     await server.message(id, alice, 'hello')
-    for (const [conn_id, { pos }] of [['one', one], ['two', two]] as const) {
+    for (const [conn_id, { pos }] of [
+      ['one', one],
+      ['two', two],
+    ] as const) {
       expect(bodies((await server.sliding(alice, { ...list(), conn_id, pos })).rooms[id])).toEqual(['hello'])
     }
   })
@@ -211,7 +215,15 @@ describe('Lists', () => {
     expect(at(back)).toEqual([ids[3]])
     expect(bodies(back.rooms[ids[3] as RoomId])).toEqual(['out of sight'])
     expect(back.rooms[ids[3] as RoomId].num_live).toBe(0)
-    const parts = await server.sliding(alice, list({ ranges: [[0, 0], [4, 9]] }))
+    const parts = await server.sliding(
+      alice,
+      list({
+        ranges: [
+          [0, 0],
+          [4, 9],
+        ],
+      }),
+    )
     expect(at(parts)).toEqual([ids[4], ids[2]])
     expect(at(await server.sliding(alice, list({ ranges: undefined })))).toHaveLength(5)
     expect(at(await server.sliding(alice, list({ ranges: [] })))).toEqual([])
@@ -303,7 +315,13 @@ describe('Lists', () => {
 
   test('filters', async () => {
     const alice = user('alice')
-    const [plain, space, secret, direct, odd] = (await severalBy(alice, [{}, { type: 'm.space' }, {}, {}, { type: 'org.odd' }])) as [RoomId, RoomId, RoomId, RoomId, RoomId]
+    const [plain, space, secret, direct, odd] = (await severalBy(alice, [
+      {},
+      { type: 'm.space' },
+      {},
+      {},
+      { type: 'org.odd' },
+    ])) as [RoomId, RoomId, RoomId, RoomId, RoomId]
     const bob = user('bob')
     const invited = await created(bob)
     await server.member(invited, alice, 'invite', bob)
@@ -359,7 +377,12 @@ describe('Subscriptions', () => {
     await server.member(left, alice, 'leave')
     await server.message(left, bob, 'unseen')
     const subscription = { timeline_limit: 5, required_state: [] }
-    const room_subscriptions = { [mine]: subscription, [left]: subscription, [foreign]: subscription, '!no:test': subscription }
+    const room_subscriptions = {
+      [mine]: subscription,
+      [left]: subscription,
+      [foreign]: subscription,
+      '!no:test': subscription,
+    }
     const first = await server.sliding(alice, { room_subscriptions })
     expect(Object.keys(first.rooms).sort()).toEqual([mine, left].sort())
     expect(first.rooms[mine]).not.toHaveProperty('lists')
@@ -376,7 +399,13 @@ describe('Room results', () => {
   test('a name, an avatar and their end; counts and heroes where members change', async () => {
     const [alice, bob] = [user('alice'), user('bob')]
     const id = await created(alice)
-    await server.send({ room: id, type: 'm.room.member', state_key: bob, sender: bob, content: { membership: 'join', displayname: 'Bob' } })
+    await server.send({
+      room: id,
+      type: 'm.room.member',
+      state_key: bob,
+      sender: bob,
+      content: { membership: 'join', displayname: 'Bob' },
+    })
     const first = await server.sliding(alice, list())
     expect(first.rooms[id].heroes).toEqual([{ user_id: bob, displayname: 'Bob' }])
     expect(first.rooms[id]).not.toHaveProperty('name')
@@ -391,7 +420,7 @@ describe('Room results', () => {
     expect(unnamed.rooms[id]).not.toHaveProperty('avatar')
   })
 
-  test('counts go up with events and down with the user\'s own receipts, which are news', async () => {
+  test("counts go up with events and down with the user's own receipts, which are news", async () => {
     const [alice, bob] = [user('alice'), user('bob')]
     const id = await created(alice)
     await server.member(id, bob, 'join')
@@ -410,7 +439,7 @@ describe('Room results', () => {
     expect(back.rooms[id]).toMatchObject({ notification_count: 0 })
   })
 
-  test('num_live counts what is new since the connection\'s last answer', async () => {
+  test("num_live counts what is new since the connection's last answer", async () => {
     const alice = user('alice')
     const id = await created(alice)
     const first = await server.sliding(alice, list({ ranges: [] }))
