@@ -52,7 +52,7 @@ export function encodePaginationToken(position: number): string {
 export function parsePaginationToken(token: string, parameter = 'from'): StreamPosition {
   const match = paginationToken.exec(token)
   if (match) return position(match[1], parameter)
-  return parseSyncToken(slidingPosition.exec(token)?.groups?.['at'] ?? token, parameter).events
+  return parseSyncToken(slidingPosition.exec(token)?.groups?.at ?? token, parameter).events
 }
 
 function position(digits: string | undefined, parameter: string): StreamPosition {

@@ -12,9 +12,8 @@ const unstableFeatures = {
   /** Profile fields of v1.16. */
   'uk.tcpip.msc4133': true,
   'uk.tcpip.msc4133.stable': true,
-  /** Sliding sync, MSC4186, and what it tells of threads. */
+  /** Sliding sync, MSC4186. */
   'org.matrix.simplified_msc3575': true,
-  'io.element.msc4360': true,
 }
 
 export const getVersions = route({

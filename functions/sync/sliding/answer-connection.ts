@@ -24,6 +24,8 @@ const roomsAtOnce = 150
 const membersAtOnce = 4_000
 
 export interface Call {
+  /** What the connection had told when the request came. */
+  readonly before: ConnectionState
   readonly owner: ConnectionOwner
   readonly requester: Requester
   readonly request: SlidingRequest
@@ -112,7 +114,7 @@ export async function ending(
   { deps, call, upTo }: Pick<Look, 'deps' | 'call' | 'upTo'>,
   next: ConnectionState,
 ): Promise<string> {
-  const saving = deps.connections.save(call.owner, next)
+  const saving = deps.connections.save(call.owner, next, call.before)
   if (saving) await saving
   return `,"pos":"${encodePosition(call.owner.owner, { state: next.id, at: upTo })}"}`
 }

@@ -29,8 +29,9 @@ export interface ConnectionOwner {
 export interface ConnectionStore {
   /** Undefined: unknown. */
   load(owner: ConnectionOwner, id: string): Soon<ConnectionState | undefined>
-  /** Must be waited for before the state is named to the client. Never rejects. */
-  save(owner: ConnectionOwner, state: ConnectionState): Soon<void>
+  /** Must be waited for before the state is named to the client. `before`: the one that the client came with, and comes with
+   *  again if the answer is lost. Never rejects. */
+  save(owner: ConnectionOwner, state: ConnectionState, before: ConnectionState): Soon<void>
 }
 
 export interface SharedStates {
@@ -59,15 +60,17 @@ export function connectionStore(deps: {
         return state
       })
     },
-    save(owner, state) {
+    save(owner, state, before) {
       if (state.id === nothingSent.id || held.has(`${owner.owner} ${state.id}`)) return undefined
       hold(owner.owner, state)
-      return shared && writeShared(shared, deps.clock, owner, state)
+      return shared && writeShared(shared, deps.clock, owner, { state, before })
     },
   }
 }
 
 const Read = v.tuple([v.array(v.string()), v.unknown()])
+
+const entryOf = ({ id, text }: ConnectionState) => `${id} ${text}`
 
 async function readShared(
   { redis, keys }: SharedStates,
@@ -97,14 +100,15 @@ async function writeShared(
   { redis, keys }: SharedStates,
   clock: Clock,
   { requester, owner }: ConnectionOwner,
-  state: ConnectionState,
+  { state, before }: { readonly state: ConnectionState; readonly before: ConnectionState },
 ): Promise<void> {
   const connection = keys.key('sliding', owner)
   const device = keys.key('sliding-of', requester.user_id, requester.device_id)
   try {
     const replies = await redis.client
       .pipeline()
-      .lpush(connection, `${state.id} ${state.text}`)
+      // However many answers are lost, where the client is stays.
+      .lpush(connection, ...(before.id === nothingSent.id ? [] : [entryOf(before)]), entryOf(state))
       .ltrim(connection, 0, statesPerConnection - 1)
       .expire(connection, livesS)
       .zadd(device, { score: clock.now(), member: owner })

@@ -90,23 +90,30 @@ describe.each(['memory', ...(redisInstalled ? ['redis'] : [])])('states that han
 
   test('one saves, another loads', async () => {
     const state = stateOf(1)
-    await store().save(owner('A', ''), state)
+    await store().save(owner('A', ''), state, nothingSent)
     expect((await store().load(owner('A', ''), state.id))?.text).toBe(state.text)
     expect(await store().load(owner('B', ''), state.id)).toBeUndefined()
     expect(await store().load(owner('A', 'x'), state.id)).toBeUndefined()
     expect(await store().load(owner('A', 'x'), nothingSent.id)).toBe(nothingSent)
   })
+  test('however many answers are lost, where the client is stays', async () => {
+    const here = stateOf(1)
+    await store().save(owner('E', ''), here, nothingSent)
+    for (let i = 0; i < 20; i++) await store().save(owner('E', ''), stateOf(10 + i), here)
+    expect(await store().load(owner('E', ''), here.id)).toBeDefined()
+    expect(await store().load(owner('E', ''), stateOf(29).id)).toBeDefined()
+  })
   test('a connection keeps its latest states, a device its latest connections', async () => {
     const clock = fakeClock()
     const writer = store(clock)
     const states = Array.from({ length: 12 }, (_, i) => stateOf(i + 1))
-    for (const state of states) await writer.save(owner('C', ''), state)
+    for (const [i, state] of states.entries()) await writer.save(owner('C', ''), state, states[i - 1] ?? nothingSent)
     const reader = store(clock)
     expect(await reader.load(owner('C', ''), states[0]?.id ?? '')).toBeUndefined()
     expect(await reader.load(owner('C', ''), states.at(-2)?.id ?? '')).toBeDefined()
     for (let i = 0; i < 20; i++) {
       clock.advance(1)
-      await writer.save(owner('C', `c${i}`), stateOf(99))
+      await writer.save(owner('C', `c${i}`), stateOf(99), nothingSent)
     }
     expect(await reader.load(owner('C', ''), states.at(-1)?.id ?? '')).toBeUndefined()
     expect(await reader.load(owner('C', 'c3'), stateOf(99).id)).toBeUndefined()
@@ -117,7 +124,7 @@ describe.each(['memory', ...(redisInstalled ? ['redis'] : [])])('states that han
     const state = stateOf(5)
     const writer = store()
     await server?.kill()
-    await writer.save(owner('D', ''), state)
+    await writer.save(owner('D', ''), state, nothingSent)
     expect(await writer.load(owner('D', ''), state.id)).toBe(state)
     expect(await store().load(owner('D', ''), state.id)).toBeUndefined()
   })
@@ -149,7 +156,7 @@ describe('two handlers', () => {
       expect(answer.rooms[id]).toMatchObject({ timeline: [{ content: { body: `${i}` } }], limited: false })
       expect(answer.rooms[id]).not.toHaveProperty('initial')
       expect(answer.rooms[id]).not.toHaveProperty('required_state')
-      pos = answer['pos']
+      pos = answer.pos
     }
     other.close()
   })

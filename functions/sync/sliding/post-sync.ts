@@ -7,7 +7,7 @@ import { mayHaveMoved, reconciled, tellPresence, timeoutMaxMs } from '../get-syn
 import type { LiveUser } from '../live-user.ts'
 import { newsFor } from '../wait.ts'
 import { type Answer, type Call, ending, look, streamedAnswer, wholeAnswer } from './answer-connection.ts'
-import { type ConnectionState, nothingSent } from './connection-state.ts'
+import { nothingSent } from './connection-state.ts'
 import { listFacts } from './list-facts.ts'
 import { connectionOwner, parsePosition, unknownPosition } from './position.ts'
 import { SlidingBody, SlidingQuery, slidingRequest } from './request.ts'
@@ -24,19 +24,19 @@ export const postSlidingSync = route({
   async handle({ query, body, user: requester, request: info }, deps) {
     const request = slidingRequest(body, query, requester.user_id)
     const owner = { requester, owner: connectionOwner(requester, request.connection) }
-    const call: Call = { owner, requester, request }
     const from = request.pos === undefined ? undefined : parsePosition(owner.owner, request.pos)
     // Another handler may have read ahead in the database of what was published.
     const ahead = from && deps.replication.reach?.(from.at)
     if (ahead) await ahead
     const state = from ? await deps.connections.load(owner, from.state) : nothingSent
     if (!state) throw unknownPosition()
+    const call: Call = { owner, requester, request, before: state }
     for (;;) {
       const user = deps.live.peek(requester.user_id) ?? (await deps.live.user(requester.user_id))
       user.uses++
       try {
         tellPresence(deps, user, request.presence)
-        const reply = await slidingSync(deps, user, { call, state, from: from?.at, info, requester })
+        const reply = await slidingSync(deps, user, { call, from: from?.at, info, requester })
         if (reply) return reply
       } finally {
         user.uses--
@@ -47,7 +47,6 @@ export const postSlidingSync = route({
 
 interface Connection {
   readonly call: Call
-  readonly state: ConnectionState
   /** Undefined: the connection begins. */
   readonly from: StreamPositions | undefined
   readonly info: RequestInfo
@@ -59,7 +58,7 @@ async function slidingSync(deps: SyncDeps, user: LiveUser, connection: Connectio
   const { clock, replication, sql } = deps
   const { call, from, info, requester } = connection
   const begun = replication.positions().invalidations
-  let { state } = connection
+  let state = call.before
   let since = from && reconciled(from, replication.positions())
   // Of a database that is no more.
   if (from && !since) throw unknownPosition()

@@ -63,5 +63,5 @@ function directRooms(text: string): ReadonlySet<string> {
 
 function tagNames(text: string): readonly string[] {
   const content: unknown = JSON.parse(text)
-  return isJsonObject(content) && isJsonObject(content['tags']) ? Object.keys(content['tags']) : []
+  return isJsonObject(content) && isJsonObject(content.tags) ? Object.keys(content.tags) : []
 }
