@@ -277,7 +277,7 @@ test.each([
       }
       expect(server.errors).toEqual([])
     }),
-    { numRuns: 10, endOnFailure: true },
+    { numRuns: 6, endOnFailure: true },
   )
   other.close()
   server.close()
