@@ -57,6 +57,10 @@ export interface AnswerContext {
   /** The key under which state goes. */
   readonly stateKey: 'state' | 'state_after' | 'org.matrix.msc4222.state_after'
   readonly now: number
+}
+
+/** For an answer of GET /sync. */
+export interface SyncContext extends AnswerContext {
   /** Members of the answer that tell what is left of the device's keys, as JSON text. */
   readonly keys: string
   /** They have changed, so there is something to tell whatever else there is. */
@@ -70,7 +74,7 @@ export function emptyAnswer(upTo: StreamPositions, keys: string): string {
 
 /** The answer in pieces; undefined if, all being read, there is nothing to tell. Once the first piece is there it is
  *  certain that there is something. */
-export function answer(context: AnswerContext, plan: Plan): Soon<AsyncIterable<string> | Iterable<string> | undefined> {
+export function answer(context: SyncContext, plan: Plan): Soon<AsyncIterable<string> | Iterable<string> | undefined> {
   if (isSimple(plan)) return simpleAnswer(context, plan)
   return fullAnswer(context, plan)
 }
@@ -83,7 +87,7 @@ function isSimple({ since, joins, leaves, invites, knocks }: Plan): boolean {
 }
 
 /** Read at once, so that an answer without news can go on waiting. */
-function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undefined> {
+function simpleAnswer(context: SyncContext, plan: Plan): Soon<string[] | undefined> {
   const { joins } = plan
   const rooms: Soon<string[]> = joins.length > 0 ? joinedSections(context, plan, joins) : []
   return soon(allSoon([readHead(context, plan), rooms]), ([head, pieces]) => {
@@ -93,7 +97,7 @@ function simpleAnswer(context: AnswerContext, plan: Plan): Soon<string[] | undef
 }
 
 async function fullAnswer(
-  context: AnswerContext,
+  context: SyncContext,
   plan: Plan,
 ): Promise<AsyncIterable<string> | Iterable<string> | undefined> {
   const head = await readHead(context, plan)
@@ -116,7 +120,7 @@ interface Head {
   readonly json: string
 }
 
-function opening({ keys }: AnswerContext, { upTo, json }: Head): string {
+function opening({ keys }: SyncContext, { upTo, json }: Head): string {
   return `${emptyAnswer(upTo, keys).slice(0, -1)}${json}`
 }
 
@@ -155,7 +159,8 @@ function readHead(context: AnswerContext, plan: Plan): Soon<Head> {
 
 type GlobalAccountData = readonly Pick<StoredAccountData, 'type' | 'content'>[]
 
-function globalAccountData(context: AnswerContext, plan: Plan): Soon<GlobalAccountData> {
+/** The user's data that is not of a room, as far as it changed. */
+export function globalAccountData(context: AnswerContext, plan: Pick<Plan, 'since' | 'upTo'>): Soon<GlobalAccountData> {
   const { user, filter } = context
   const { since } = plan
   if (filter.accountData.passesNone || (since && user.accountData <= since.account_data)) return []
@@ -164,7 +169,7 @@ function globalAccountData(context: AnswerContext, plan: Plan): Soon<GlobalAccou
 
 async function readGlobalAccountData(
   { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
+  { since, upTo }: Pick<Plan, 'since' | 'upTo'>,
 ): Promise<GlobalAccountData> {
   const rows = since
     ? await changedAccountData(sql, user, since, upTo)

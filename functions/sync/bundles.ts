@@ -6,11 +6,13 @@ import type { AnswerContext } from './answer.ts'
 import type { Soon } from './soon.ts'
 import { isVisible, type RoomSection } from './timelines.ts'
 
+type BundleContext = Pick<AnswerContext, 'sql' | 'viewer' | 'now' | 'user'>
+
 const none: ReadonlyMap<string, string> = new Map()
 
 /** JSON of `m.relations` by event id. */
 export function bundlesOf(
-  context: AnswerContext,
+  context: BundleContext,
   upTo: number,
   sections: readonly RoomSection[],
 ): Soon<ReadonlyMap<string, string>> {
@@ -19,7 +21,7 @@ export function bundlesOf(
 }
 
 async function readBundles(
-  context: AnswerContext,
+  context: BundleContext,
   upTo: number,
   anew: readonly RoomSection[],
 ): Promise<ReadonlyMap<string, string>> {

@@ -9,6 +9,7 @@ import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { EndedTokens } from './ended-tokens.ts'
 import type { AcknowledgeToDevice } from './inboxes.ts'
 import type { Live } from './live.ts'
+import type { ConnectionStore } from './sliding/connection-store.ts'
 import type { SyncFilters } from './sync-filter.ts'
 
 /** Tells main that a user's client runs. */
@@ -22,6 +23,8 @@ export interface SyncDeps {
   readonly live: Live
   readonly endedTokens: EndedTokens
   readonly filters: SyncFilters
+  /** What sliding sync has told. */
+  readonly connections: ConnectionStore
   readonly setPresence: TellPresence | undefined
   readonly acknowledgeToDevice: AcknowledgeToDevice | undefined
   readonly onError: (error: unknown) => void

@@ -11,6 +11,7 @@ await startHandler({
       ...deps,
       setPresence: deps.main.setPresence,
       acknowledgeToDevice: deps.main.acknowledgeToDevice,
+      shared: { redis: deps.redis, keys: deps.keys },
       onError: (err) => deps.log.error({ err }, 'a part of a sync failed'),
     })
     mount(app, sync.routes, { ...roleContext(deps), deps: sync.deps })

@@ -16,7 +16,7 @@ import type { SyncFilter } from './sync-filter.ts'
 import { newsFor } from './wait.ts'
 
 /** Longer waits are cut short: proxies and clients give up before. */
-const timeoutMaxMs = 120_000
+export const timeoutMaxMs = 120_000
 /** A client that polls without pause is told of as often as this. */
 const presenceEveryMs = 10_000
 
@@ -58,7 +58,7 @@ export const getSync = route({
       tellPresence(deps, user, query.set_presence ?? 'online')
       const since = token && reconciled(token, deps.replication.positions())
       // While this is under way, what is new is waited for and read.
-      const acknowledged = since && acknowledge(deps, user, requester.device_id, since)
+      const acknowledged = since && acknowledge(deps, user, requester.device_id, since.to_device)
       const answer = await sync(deps, user, { requester, query, filter, since, request })
       // Who begins anew after this answer must not meet again what it acknowledged.
       if (acknowledged) await acknowledged
@@ -122,11 +122,7 @@ async function sync(deps: SyncDeps, user: LiveUser, request: SyncRequest): Promi
   }
 }
 
-function context(
-  deps: SyncDeps,
-  user: LiveUser,
-  { requester, query, filter }: SyncRequest,
-): Omit<AnswerContext, 'keys' | 'keysMoved'> {
+function context(deps: SyncDeps, user: LiveUser, { requester, query, filter }: SyncRequest): AnswerContext {
   const { user_id, device_id } = requester
   const stateKey = query.use_state_after
     ? 'state_after'
@@ -139,7 +135,7 @@ function context(
 
 /** A token that lies beyond the stored streams was given out by a database that is no more: the client starts anew. In
  *  the streams kept in memory it only means that the clock went back. */
-function reconciled(token: StreamPositions, now: StreamPositions): StreamPositions | undefined {
+export function reconciled(token: StreamPositions, now: StreamPositions): StreamPositions | undefined {
   if (
     token.events > now.events ||
     token.receipts > now.receipts ||
@@ -160,7 +156,12 @@ function reconciled(token: StreamPositions, now: StreamPositions): StreamPositio
   }
 }
 
-function mayHaveMoved({ live }: SyncDeps, user: LiveUser, since: StreamPositions, upTo: StreamPositions): boolean {
+export function mayHaveMoved(
+  { live }: SyncDeps,
+  user: LiveUser,
+  since: StreamPositions,
+  upTo: StreamPositions,
+): boolean {
   for (const name of streamNames) if (since[name] !== upTo[name]) return true
   return since.typing < live.startedAt.typing || user.accountData > since.account_data
 }
@@ -182,7 +183,7 @@ function hasNews(
   return live.presence.unplaced().size > 0 || changedPresence(live, user, since, upTo).length > 0
 }
 
-function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {
+export function tellPresence(deps: SyncDeps, user: LiveUser, presence: PresenceState): void {
   if (presence === 'offline' || !deps.setPresence || !deps.config.presence.enabled) return
   const now = deps.clock.now()
   const { told } = user

@@ -3,15 +3,20 @@
 import type { RequestOf } from '../../shared/commands/define.ts'
 import type { toDeviceCommands } from '../../shared/commands/to-device.ts'
 import type { DeviceId } from '../../shared/matrix/ids.ts'
-import { type InboxEnds, readInbox, toDeviceJson } from '../../shared/storage/to-device.ts'
+import {
+  type Inbox,
+  type InboxEnds,
+  messagesPerAnswer,
+  readInbox,
+  toDeviceJson,
+} from '../../shared/storage/to-device.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
-import type { StreamPositions } from '../../shared/streams/registry.ts'
 import type { ToDeviceRow } from '../../shared/streams/to-device.ts'
 import type { AnswerContext } from './answer.ts'
 import type { SyncDeps } from './deps.ts'
 import type { LiveUser } from './live-user.ts'
 import type { Plan } from './plan.ts'
-import type { Soon } from './soon.ts'
+import { type Soon, soon } from './soon.ts'
 
 /** Has main delete what a device has. */
 export type AcknowledgeToDevice = (request: RequestOf<typeof toDeviceCommands.acknowledgeToDevice>) => Promise<unknown>
@@ -67,9 +72,8 @@ export function acknowledge(
   { acknowledgeToDevice, clock, onError }: SyncDeps,
   { user_id, inboxes }: LiveUser,
   device_id: DeviceId,
-  since: StreamPositions,
+  up_to: StreamPosition,
 ): Promise<void> | undefined {
-  const up_to = since.to_device
   if (!acknowledgeToDevice || !inboxes.mayAcknowledge(device_id, up_to)) return undefined
   return new Promise((resolve) => {
     const cancel = clock.after(acknowledgeMs, resolve)
@@ -91,16 +95,19 @@ export interface InboxPart {
 
 /** What came for the device after the plan's `since`, as much of it as one answer holds. */
 export function inboxPart(context: AnswerContext, { since, upTo }: Plan): Soon<InboxPart> {
-  const after = since?.to_device ?? 0
-  if (!context.user.inboxes.hasAfter(context.device_id, after)) return { json: '', upTo: upTo.to_device }
-  return readPart(context, { after, upTo: upTo.to_device })
+  const range = { after: since?.to_device ?? 0, upTo: upTo.to_device, limit: messagesPerAnswer }
+  return soon(readMessages(context, range), ({ messages, upTo }) =>
+    messages.length === 0
+      ? { json: '', upTo }
+      : { json: `,"to_device":{"events":[${messages.map(toDeviceJson).join(',')}]}`, upTo },
+  )
 }
 
-async function readPart(
-  { sql, user: { user_id }, device_id }: AnswerContext,
-  range: { readonly after: number; readonly upTo: StreamPosition },
-): Promise<InboxPart> {
-  const { messages, upTo } = await readInbox(sql, { user_id, device_id }, range)
-  if (messages.length === 0) return { json: '', upTo }
-  return { json: `,"to_device":{"events":[${messages.map(toDeviceJson).join(',')}]}`, upTo }
+/** The device's messages at positions in (after, upTo], `limit` at most. */
+export function readMessages(
+  { sql, user: { user_id, inboxes }, device_id }: AnswerContext,
+  range: { readonly after: number; readonly upTo: StreamPosition; readonly limit: number },
+): Soon<Inbox> {
+  if (!inboxes.hasAfter(device_id, range.after)) return { messages: [], upTo: range.upTo }
+  return readInbox(sql, { user_id, device_id }, range)
 }

@@ -2,15 +2,15 @@
  *  https://spec.matrix.org/v1.19/client-server-api/#lazy-loading-room-members */
 import { type RoomSummary, type StateRequest, type StateRow, stateBefore } from '../../shared/storage/sync-rooms.ts'
 import type { Live } from './live.ts'
-import type { Soon } from './soon.ts'
+import { type Soon, soon } from './soon.ts'
 import type { RoomSection, SectionContext } from './timelines.ts'
 
 /** Entries kept of what a user's devices were sent. */
 const sentMax = 20_000
 
-interface Need {
+export interface MemberNeed {
   readonly section: RoomSection
-  readonly users: string[]
+  readonly users: readonly string[]
   /** Member events at positions before this one. */
   readonly before: number
 }
@@ -22,31 +22,37 @@ export function addLazyMembers(
   sections: readonly RoomSection[],
   summaries: ReadonlyMap<number, RoomSummary>,
 ): Soon<void> {
-  const needs: Need[] = []
-  const found: [RoomSection, StateRow][] = []
-  const missing: StateRequest[] = []
-  for (const section of sections) {
-    const need = neededBy(context, device_id, section, summaries.get(section.part.membership.room_nid))
-    if (need.users.length === 0) continue
-    needs.push(need)
-    const unknown: string[] = []
-    for (const user of need.users) {
-      const known = section.part.room?.members.get(user)
-      if (known && known.position < need.before) found.push([section, known])
-      else unknown.push(user)
-    }
-    if (unknown.length > 0) {
-      const { room_nid } = section.part.membership
-      missing.push({ room_nid, before: need.before, members: unknown, rest: false })
-    }
-  }
-  const finish = () => {
+  const needs = sections.map((section) =>
+    neededBy(context, device_id, section, summaries.get(section.part.membership.room_nid)),
+  )
+  return soon(findMembers(context, needs), (found) => {
     for (const [section, row] of found) {
       if (context.filter.state.matches({ ...row, room_id: section.part.membership.room_id })) section.state.push(row)
     }
     remember(context, device_id, sections)
+  })
+}
+
+/** Their member events, with the section that needs them; who has none is left out. */
+export function findMembers(
+  context: Pick<SectionContext, 'sql' | 'live'>,
+  needs: readonly MemberNeed[],
+): Soon<[RoomSection, StateRow][]> {
+  const found: [RoomSection, StateRow][] = []
+  const missing: StateRequest[] = []
+  for (const { section, users, before } of needs) {
+    const unknown: string[] = []
+    for (const user of users) {
+      const known = section.part.room?.members.get(user)
+      if (known && known.position < before) found.push([section, known])
+      else unknown.push(user)
+    }
+    if (unknown.length > 0) {
+      const { room_nid } = section.part.membership
+      missing.push({ room_nid, before, members: unknown, rest: false })
+    }
   }
-  if (missing.length === 0) return finish()
+  if (missing.length === 0) return found
   return membersBefore(context, missing).then((rows) => {
     for (const { section, before } of needs) {
       for (const row of rows.get(section.part.membership.room_nid) ?? []) {
@@ -54,14 +60,17 @@ export function addLazyMembers(
         rememberIfCurrent(context.live, section, row, before)
       }
     }
-    finish()
+    return found
   })
 }
 
 /** Many clients who wait for the same event need the same member: they share one query. */
 const underway = new WeakMap<Live, Map<string, Promise<Map<number, StateRow[]>>>>()
 
-function membersBefore({ sql, live }: SectionContext, requests: StateRequest[]): Promise<Map<number, StateRow[]>> {
+function membersBefore(
+  { sql, live }: Pick<SectionContext, 'sql' | 'live'>,
+  requests: StateRequest[],
+): Promise<Map<number, StateRow[]>> {
   const [first] = requests
   if (requests.length > 1 || !first || first.members === 'all' || first.members.length > 1) {
     return stateBefore(sql, requests)
@@ -87,7 +96,7 @@ function neededBy(
   device_id: string,
   section: RoomSection,
   summary: RoomSummary | undefined,
-): Need {
+): MemberNeed {
   const { part, events, state, start } = section
   const before = (context.stateAfter ? part.upTo : start) + 1
   if (part.ownEventOnly) return { section, users: [], before }

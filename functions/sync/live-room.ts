@@ -2,6 +2,7 @@
  *  each stream last touched the room. Fed by streams alone. */
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { RoomSummary, StateRow } from '../../shared/storage/sync-rooms.ts'
+import { bumpTypes, type RoomFacts } from '../../shared/storage/sync-sliding.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import { eventBody } from '../../shared/timeline/client-json.ts'
 import type { TimelineEvent } from '../../shared/timeline/timeline-event.ts'
@@ -14,6 +15,7 @@ export interface CachedEvent {
 }
 
 const summaryTypes: ReadonlySet<string> = new Set(['m.room.member', 'm.room.name', 'm.room.canonical_alias'])
+const factTypes: ReadonlySet<string> = new Set(['m.room.create', 'm.room.name', 'm.room.encryption'])
 const eventsMax = 60
 const receiptsMax = 200
 const membersMax = 100
@@ -47,6 +49,10 @@ export class LiveRoom {
   joinedMembers: number
   /** Counts and possible heroes as they are now; undefined until somebody asks. */
   summary: Promise<RoomSummary | undefined> | undefined
+  /** What lists are filtered by, as it is now; undefined until somebody asks. */
+  facts: RoomFacts | undefined
+  /** Position of the last event that moves the room up; undefined until it is known. */
+  bump: number | undefined
   /** Rises when counts that were made from older events are no longer right. */
   unreadEpoch = 0
 
@@ -69,6 +75,8 @@ export class LiveRoom {
     if (event.member) this.joinedMembers = event.member.joined_members
     if (event.type === 'm.room.member' && event.state_key !== undefined) this.forgetMember(event.state_key)
     if (summaryTypes.has(event.type)) this.summary = undefined
+    if (factTypes.has(event.type)) this.facts = undefined
+    if (bumpTypes.has(event.type) && event.position > (this.bump ?? 0)) this.bump = event.position
     if (event.redacts !== undefined) {
       this.unreadEpoch++
       this.forgetEvent(event.redacts)
@@ -136,6 +144,7 @@ export class LiveRoom {
     this.receiptsFrom = this.receipts
     this.members.clear()
     this.summary = undefined
+    this.facts = undefined
     this.bytes = 0
   }
 

@@ -98,7 +98,7 @@ function ephemeralMoved(live: Live, since: StreamPositions, upTo: StreamPosition
 }
 
 /** Rooms whose account data the user changed in (since, upTo]; undefined if the memory does not reach that far back. */
-function roomsWithAccountData(user: LiveUser, since: StreamPositions, upTo: StreamPositions) {
+export function roomsWithAccountData(user: LiveUser, since: StreamPositions, upTo: StreamPositions) {
   const rooms = new Set<number>()
   if (user.accountData <= since.account_data) return rooms
   if (user.accountDataFrom > since.account_data) return undefined

@@ -8,6 +8,7 @@ import { EndedTokens } from './ended-tokens.ts'
 import type { AcknowledgeToDevice } from './inboxes.ts'
 import { Live } from './live.ts'
 import { syncRoutes } from './routes.ts'
+import { connectionStore, type SharedStates } from './sliding/connection-store.ts'
 import { SyncFilters } from './sync-filter.ts'
 
 export interface SyncRole {
@@ -26,6 +27,8 @@ export function createSyncRole(options: {
   readonly setPresence?: TellPresence
   /** Main's command; without it, inboxes keep what was handed out. */
   readonly acknowledgeToDevice?: AcknowledgeToDevice
+  /** Where handlers share what connections of sliding sync have told; absent in one process. */
+  readonly shared?: SharedStates
   /** Told of what failed beside a request. */
   readonly onError: (error: unknown) => void
 }): SyncRole {
@@ -40,6 +43,7 @@ export function createSyncRole(options: {
     live,
     endedTokens,
     filters: new SyncFilters(sql),
+    connections: connectionStore({ clock, shared: options.shared }),
     setPresence: options.setPresence,
     acknowledgeToDevice: options.acknowledgeToDevice,
     onError: options.onError,

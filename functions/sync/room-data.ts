@@ -8,11 +8,14 @@ import type { LiveUser } from './live-user.ts'
 import type { JoinPart, Plan } from './plan.ts'
 import type { Soon } from './soon.ts'
 
+type DataPart = Pick<JoinPart, 'membership' | 'fresh'>
+type ReceiptPart = Pick<JoinPart, 'membership' | 'fresh' | 'room'>
+
 /** Receipts that the client was not sent, by room. */
 export function roomReceipts(
   { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
-  parts: readonly JoinPart[],
+  { since, upTo }: Pick<Plan, 'since' | 'upTo'>,
+  parts: readonly ReceiptPart[],
 ): Soon<Map<number, StoredReceipt[]>> {
   const byRoom = new Map<number, StoredReceipt[]>()
   if (filter.ephemeral.passesNone || !filter.ephemeral.matches({ type: 'm.receipt' })) return byRoom
@@ -57,8 +60,8 @@ const noAccountData: ReadonlyMap<number, StoredAccountData[]> = new Map()
 /** The user's data about rooms that changed, or that the client has nothing of yet, by room. */
 export function roomAccountData(
   context: AnswerContext,
-  plan: Plan,
-  parts: readonly JoinPart[],
+  plan: Pick<Plan, 'since' | 'upTo'>,
+  parts: readonly DataPart[],
 ): Soon<ReadonlyMap<number, StoredAccountData[]>> {
   const { user, filter } = context
   const { since } = plan
@@ -70,8 +73,8 @@ export function roomAccountData(
 
 async function readRoomAccountData(
   { sql, user, filter }: AnswerContext,
-  { since, upTo }: Plan,
-  parts: readonly JoinPart[],
+  { since, upTo }: Pick<Plan, 'since' | 'upTo'>,
+  parts: readonly DataPart[],
 ): Promise<Map<number, StoredAccountData[]>> {
   const byRoom = new Map<number, StoredAccountData[]>()
   const fresh = parts.filter((part) => part.fresh).map((part) => part.membership.room_nid)

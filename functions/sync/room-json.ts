@@ -22,6 +22,11 @@ export interface EventStyle {
 
 /** `"timeline":{…}` */
 export function timelineJson(section: RoomSection, style: EventStyle): string {
+  return `"timeline":{"events":${timelineEventsJson(section, style)},"limited":${section.limited},"prev_batch":"${encodePaginationToken(section.start)}"}`
+}
+
+/** `[…]` of the timeline's events. */
+export function timelineEventsJson(section: RoomSection, style: EventStyle): string {
   const { viewer, now, relations } = style
   let events = ''
   for (const { event, body } of section.events) {
@@ -36,7 +41,7 @@ export function timelineJson(section: RoomSection, style: EventStyle): string {
       })
     events += `${events === '' ? '' : ','}${styled(json, style)}`
   }
-  return `"timeline":{"events":[${events}],"limited":${section.limited},"prev_batch":"${encodePaginationToken(section.start)}"}`
+  return `[${events}]`
 }
 
 /** `[…]` of state events. */

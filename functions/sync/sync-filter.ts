@@ -16,7 +16,7 @@ import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { TimelineFilter } from '../../shared/storage/sync-rooms.ts'
 
 const timelineLimitDefault = 10
-const timelineLimitMax = 500
+export const timelineLimitMax = 500
 /** Compiled filters that are kept, in characters of their JSON. */
 const filterCacheMax = 8_000_000
 const filterBytesMax = 65_536
@@ -72,7 +72,7 @@ function compile(filter: Filter): SyncFilter {
   }
 }
 
-const noFilter = compile({})
+export const noFilter: SyncFilter = compile({})
 
 /** Compiled filters by user and parameter: a stored filter never changes. */
 export class SyncFilters {

@@ -37,6 +37,7 @@ export const statusOf = {
   M_PROFILE_TOO_LARGE: 400,
   M_KEY_TOO_LARGE: 400,
   M_WRONG_ROOM_KEYS_VERSION: 403,
+  M_UNKNOWN_POS: 400,
   M_UNAVAILABLE: 503,
 } as const
 export type Errcode = keyof typeof statusOf

@@ -13,8 +13,8 @@ import type { Role } from '../http/route.ts'
 import type { Logger } from '../logging.ts'
 import { type ProcessStatus, statusesIn } from '../metrics/process-status.ts'
 import { liveNumber } from '../metrics/tallies.ts'
-import { openRedis } from '../redis/connection.ts'
-import { keyspace } from '../redis/keys.ts'
+import { openRedis, type RedisConnection } from '../redis/connection.ts'
+import { type Keyspace, keyspace } from '../redis/keys.ts'
 import { connectCommands } from '../replication/command-client.ts'
 import type { EphemeralStore } from '../replication/ephemeral-store.ts'
 import { createRedisEphemeralStore } from '../replication/redis-ephemeral-store.ts'
@@ -38,6 +38,8 @@ export interface HandlerDeps {
   readonly main: MainClient
   readonly replication: Replication
   readonly ephemeral: EphemeralStore
+  readonly redis: RedisConnection
+  readonly keys: Keyspace
   readonly clock: Clock
   readonly log: Logger
   /** How every process of the installation is, as each said last. */
@@ -111,7 +113,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
     undo.push(() => forward.close())
 
     const processes = () => statusesIn({ redis, keys })
-    const deps = { config, sql, main, replication, ephemeral, clock, log, processes }
+    const deps = { config, sql, main, replication, ephemeral, redis, keys, clock, log, processes }
     // Made first, with the limits that are shared: whoever asks for the context of this replication gets this one.
     const { clientAddress } = roleContext({ ...deps, limiter, observe: observed.observe })
     const app = new Hono()

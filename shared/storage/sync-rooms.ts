@@ -142,7 +142,7 @@ export type StateRow = Pick<
   'event_id' | 'event_nid' | 'room_nid' | 'position' | 'sender' | 'origin_server_ts' | 'content'
 > & { readonly type: string; readonly state_key: string }
 
-interface StoredState extends Omit<StateRow, 'position'> {
+export interface StoredState extends Omit<StateRow, 'position'> {
   readonly position: number | null
 }
 
@@ -243,10 +243,10 @@ export async function stateEventsByNid(sql: ReadSql, nids: readonly number[]): P
   )
 }
 
-const stateColumns = (sql: ReadSql) =>
+export const stateColumns = (sql: ReadSql) =>
   sql`e.event_nid, e.event_id, e.room_nid, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content`
 
-function stateByRoom(rows: readonly StoredState[]): Map<number, StateRow[]> {
+export function stateByRoom(rows: readonly StoredState[]): Map<number, StateRow[]> {
   const byRoom = new Map<number, StateRow[]>()
   for (const row of rows) {
     const position = (row.position ?? 0) as StateRow['position']

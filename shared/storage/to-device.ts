@@ -27,9 +27,9 @@ export interface Inbox {
 export async function readInbox(
   sql: ReadSql,
   of: { readonly user_id: UserId; readonly device_id: DeviceId },
-  range: { readonly after: number; readonly upTo: StreamPosition },
-  limit = messagesPerAnswer,
+  range: { readonly after: number; readonly upTo: StreamPosition; readonly limit: number },
 ): Promise<Inbox> {
+  const { limit } = range
   const device_id = pgText(of.device_id)
   const rows = await sql<ToDeviceMessage[]>`
     select position, sender, type, content from to_device

@@ -22,6 +22,9 @@ const six = String.raw`_(\d{1,16})`.repeat(6)
  *  beginning. */
 const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16})_(\d{1,16}))$`)
 const paginationToken = /^p1_(\d{1,16})$/
+const inboxToken = /^d(\d{1,16})$/
+/** A position of sliding sync: a mark of its owner, what the connection has told, and a sync token. */
+export const slidingPosition = /^x1\.(?<owner>[\w-]{8})\.(?<state>[\w-]{16})\.(?<at>s\d+_[\d_]+)$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
   return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}_${positions.to_device}`
@@ -57,14 +60,25 @@ export function encodePaginationToken(position: number): string {
   return `p1_${position}`
 }
 
-/** The place in stream events that a pagination or a sync token names; throws M_INVALID_PARAM for anything else. */
+/** The place in stream events that a pagination token, a sync token or a position of sliding sync names; throws M_INVALID_PARAM for anything else. */
 export function parsePaginationToken(token: string, parameter = 'from'): StreamPosition {
   const match = paginationToken.exec(token)
-  return match ? position(match[1], parameter) : parseSyncToken(token, parameter).events
+  if (match) return position(match[1], parameter)
+  return parseSyncToken(slidingPosition.exec(token)?.groups?.at ?? token, parameter).events
+}
+
+/** A place among the messages to a device, where they are asked for beside /sync. */
+export function encodeInboxToken(position: StreamPosition): string {
+  return `d${position}`
+}
+
+/** Throws M_INVALID_PARAM for what this server never handed out. */
+export function parseInboxToken(token: string, parameter: string): StreamPosition {
+  return position(inboxToken.exec(token)?.[1], parameter)
 }
 
 function position(digits: string | undefined, parameter: string): StreamPosition {
-  const value = Number(digits)
+  const value = Number(digits ?? Number.NaN)
   if (!Number.isSafeInteger(value)) throw invalid(parameter)
   return value as StreamPosition
 }

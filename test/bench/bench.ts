@@ -17,7 +17,16 @@ import { storage } from './scenarios/storage.ts'
 import { syncs } from './scenarios/sync.ts'
 import { toDevice } from './scenarios/to-device.ts'
 
-const scenarios: Record<string, Scenario> = { baseline, sends, delivery, syncs, rooms, storage, 'to-device': toDevice, polls }
+const scenarios: Record<string, Scenario> = {
+  baseline,
+  sends,
+  delivery,
+  syncs,
+  rooms,
+  storage,
+  'to-device': toDevice,
+  polls,
+}
 /** Runs where it is named: it takes a minute, and tens of thousands of file handles. */
 const named = new Set(['polls'])
 

@@ -1,8 +1,11 @@
 /** A server's main as the sync role sees it: writes rows as a commit would, then publishes them. */
 import { createSyncRole, type SyncRole } from '../../functions/sync/role.ts'
+import type { SharedStates } from '../../functions/sync/sliding/connection-store.ts'
+import { SlidingBody, SlidingQuery } from '../../functions/sync/sliding/request.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { RawJson, RequestInfo } from '../../shared/http/route.ts'
+import { parsePart } from '../../shared/http/validate.ts'
 import type { DeviceId, EventId, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
@@ -23,6 +26,13 @@ export interface Sent {
   readonly relates_to?: { readonly event_id: string; readonly rel_type: string }
 }
 
+interface SlidingOptions {
+  readonly device?: string
+  readonly signal?: AbortSignal
+  readonly at?: SyncRole
+  readonly query?: Record<string, string>
+}
+
 interface FixtureRoom {
   readonly room_nid: number
   readonly state: Map<string, { nid: number; event_id: EventId; sender: UserId; content: string; membership?: string }>
@@ -34,7 +44,12 @@ export interface SyncAnswer {
   [key: string]: any
 }
 
-export async function syncFixture(database: TestDatabase, limits: Partial<Config['limits']> = {}) {
+/** `shared`: what handlers share of connections of sliding sync. */
+export async function syncFixture(
+  database: TestDatabase,
+  limits: Partial<Config['limits']> = {},
+  shared?: SharedStates,
+) {
   const clock = fakeClock()
   const { sql } = database
   const position = async (name: string) => {
@@ -48,6 +63,7 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     invalidations: await position('invalidations'),
     device_lists: await position('device_lists'),
     key_counts: await position('key_counts'),
+    to_device: await position('to_device'),
   }
   const replication = createInProcessReplication(stored, clock)
   const config = { limits: { sync_cache: 32 * 1024 ** 2, ...limits }, presence: { enabled: true } } as Config
@@ -60,7 +76,14 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     },
   })
   const start = (): SyncRole =>
-    createSyncRole({ sql: read, replication, clock, config, onError: (error) => errors.push(error) })
+    createSyncRole({
+      sql: read,
+      replication,
+      clock,
+      config,
+      onError: (error) => errors.push(error),
+      ...(shared ? { shared } : {}),
+    })
   let role = start()
   const rooms = new Map<RoomId, FixtureRoom>()
   const [highest] = await sql<{ nid: number }[]>`
@@ -147,6 +170,19 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
       if (sent.type === 'm.room.name' && sent.state_key === '') {
         await tx`update room_summaries set name = ${(sent.content as { name: string }).name} where room_nid = ${room_nid}`
       }
+      if (sent.type === 'm.room.create') {
+        const { type } = (sent.content ?? {}) as { type?: string }
+        await tx`update room_summaries set room_type = ${type ?? null} where room_nid = ${room_nid}`
+      }
+      if (sent.type === 'm.room.encryption') {
+        await tx`update room_summaries set encryption = 'm.megolm.v1.aes-sha2' where room_nid = ${room_nid}`
+      }
+      if (sent.thread_root !== undefined) {
+        await tx`insert into threads (root_event_id, room_nid, latest_nid, latest_position, replies)
+          values (${sent.thread_root}, ${room_nid}, ${event_nid}, ${at}, 1)
+          on conflict (root_event_id, room_nid) do update set latest_nid = excluded.latest_nid,
+            latest_position = excluded.latest_position, replies = threads.replies + 1`
+      }
       if (row.member) {
         const { user_id, prev_membership, joined_members, invited_members } = row.member
         await tx`insert into memberships (user_id, room_nid, membership, event_nid, position, sender, local)
@@ -219,6 +255,19 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     replication.publish('account_data', { prev, position: at, rows: [row] })
   }
 
+  /** A message to a device, from somebody else. */
+  async function toDevice(user_id: UserId, content: object, device = 'DEVICE'): Promise<void> {
+    const device_id = device as DeviceId
+    const prev = replication.positions().to_device
+    const at = (prev + 1) as StreamPosition
+    await sql`insert into users (user_id, created_ts) values (${user_id}, 0) on conflict do nothing`
+    await sql`insert into devices (user_id, device_id, created_ts) values (${user_id}, ${device_id}, 0) on conflict do nothing`
+    await sql`update streams set position = ${at} where name = 'to_device'`
+    await sql`insert into to_device (user_id, device_id, position, sender, type, content)
+      values (${user_id}, ${device_id}, ${at}, '@x:test', 'm.x', ${JSON.stringify(content)})`
+    replication.publish('to_device', { prev, position: at, rows: [{ position: at, user_id, device_id }] })
+  }
+
   async function sync(
     user: UserId,
     query: Record<string, string | boolean | number | undefined> = {},
@@ -244,6 +293,23 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     return text
   }
 
+  /** POST of sliding sync, at the handler that the fixture has now, or at another one. */
+  async function sliding(
+    user: UserId,
+    body: object,
+    { device = 'DEVICE', signal = new AbortController().signal, at = role, query = {} }: SlidingOptions = {},
+  ): Promise<SyncAnswer> {
+    const [, postSlidingSync] = at.routes
+    const requester = { user_id: user, device_id: device as DeviceId, admin: false, guest: false, token_hash: '' }
+    const request: RequestInfo = { ip: '', userAgent: undefined, signal, searchParams: new URLSearchParams() }
+    const parsed = { query: parsePart(SlidingQuery, query, 'query'), body: parsePart(SlidingBody, body, 'body') }
+    const input = { params: undefined, ...parsed, user: requester, request }
+    const reply = (await postSlidingSync.handle(input as never, at.deps)) as RawJson
+    let text = ''
+    for await (const piece of reply.pieces) text += piece
+    return JSON.parse(text) as SyncAnswer
+  }
+
   const member = (room_id: RoomId, user: UserId, membership: string, sender: UserId = user) =>
     send({ room: room_id, type: 'm.room.member', state_key: user, sender, content: { membership } })
   const message = (room_id: RoomId, sender: UserId, body: string, more: Partial<Sent> = {}) =>
@@ -260,8 +326,12 @@ export async function syncFixture(database: TestDatabase, limits: Partial<Config
     receipt,
     redact,
     accountData,
+    toDevice,
     sync,
     syncText,
+    sliding,
+    /** Another handler beside the fixture's; close it. */
+    start,
     member,
     message,
     role: () => role,

@@ -14,6 +14,8 @@ const unstableFeatures = {
   'uk.tcpip.msc4133.stable': true,
   /** Dehydrated devices. */
   'org.matrix.msc3814': true,
+  /** Sliding sync, MSC4186. */
+  'org.matrix.simplified_msc3575': true,
 }
 
 export const getVersions = route({

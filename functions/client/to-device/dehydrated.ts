@@ -8,6 +8,8 @@ import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { dehydratedDeviceOf } from '../../../shared/storage/dehydrated-devices.ts'
 import { messagesPerAnswer, readInbox, toDeviceJson } from '../../../shared/storage/to-device.ts'
+import type { StreamPosition } from '../../../shared/streams/define.ts'
+import { encodeInboxToken, parseInboxToken } from '../../../shared/streams/token.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { ClaimableKeys, checkOneAnAlgorithm, claimableKeys, deviceKeys } from '../keys/upload.ts'
 
@@ -122,15 +124,17 @@ interface Asked {
 async function eventsOf({ sql, replication }: ClientDeps, { user_id, device_id, from, limit }: Asked) {
   const held = await dehydratedDeviceOf(sql, user_id)
   if (held?.device_id !== device_id) throw new MatrixError('M_FORBIDDEN', 'This is not your dehydrated device')
+  const after = from === undefined ? 0 : parseInboxToken(from, 'next_batch')
+  // Another handler may have read ahead in the database of what was published.
+  const ahead = after > 0 && replication.reach?.({ to_device: after as StreamPosition })
+  if (ahead) await ahead
   const upTo = replication.positions().to_device
-  const after = from === undefined ? 0 : position(from)
   // A place beyond the stream was given out by a database that is no more.
   const range = { after: after > upTo ? 0 : after, upTo }
-  const { messages, upTo: end } = await readInbox(sql, { user_id, device_id }, range, limit)
-  return { events: messages.map(toDeviceJson).join(','), next_batch: `d${end}`, more: end < upTo }
-}
-
-function position(token: string): number {
-  if (!/^d\d{1,15}$/.test(token)) throw new MatrixError('M_INVALID_PARAM', 'This is no place in the inbox of a device')
-  return Number(token.slice(1))
+  const { messages, upTo: end } = await readInbox(
+    sql,
+    { user_id, device_id },
+    { ...range, limit: limit ?? messagesPerAnswer },
+  )
+  return { events: messages.map(toDeviceJson).join(','), next_batch: encodeInboxToken(end), more: end < upTo }
 }
