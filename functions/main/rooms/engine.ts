@@ -282,6 +282,7 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
       }),
     roomsGained(isGained) {
       ownership++
+      warm.drop(isGained)
       deps.authChains.forgetChains(isGained)
     },
     roomsLost: (isLost) => warm.drop(isLost),

@@ -20,8 +20,8 @@ export interface WarmRooms {
   /** The copy is no longer the room: who comes next loads it anew, once the commits of this copy are decided. */
   recycle(room: Room): void
   recycleById(room_id: RoomId): void
-  /** Forgets all rooms for which `isLost` says so: somebody else writes them from now on. */
-  drop(isLost: (room_id: RoomId) => boolean): void
+  /** Forgets all rooms for which `isOthers` says so: somebody else writes them, or has written them. */
+  drop(isOthers: (room_id: RoomId) => boolean): void
   readonly size: number
   readonly bytes: number
 }
@@ -140,8 +140,9 @@ export function createWarmRooms(deps: {
       if (reading) reading.stale = true
       loading.delete(room_id)
     },
-    drop(isLost) {
-      for (const [room_id, held] of rooms) if (isLost(room_id)) recycle(held.room)
+    drop(isOthers) {
+      for (const [room_id, held] of rooms) if (isOthers(room_id)) recycle(held.room)
+      for (const [room_id, reading] of loading) if (isOthers(room_id)) reading.stale = true
     },
     get size() {
       return rooms.size

@@ -224,9 +224,22 @@ describe('shards', () => {
       a.leases.enter(shard, true)?.()
     }
     const lost: number[] = []
-    a.leases.onLost((shards) => void lost.push(...shards))
-    for (const leave of leaves) leave?.()
+    const enteredLate: number[] = []
+    a.leases.onLost(async (shards) => {
+      lost.push(...shards)
+      // What is remembered of them is forgotten from here on: who came in now would bring it back.
+      for (const turn of [1, 2]) {
+        await sleep(turn)
+        enteredLate.push(...shards.filter((shard) => a.leases.enter(shard, true) || a.leases.holds(shard)))
+      }
+    })
+    for (const leave of leaves) {
+      leave?.()
+      // Nor in the turn in which the last one leaves.
+      enteredLate.push(...leaving.filter((shard) => leaves.indexOf(leave) === shard && a.leases.enter(shard, true)))
+    }
     await untilShared({ main: a, shards: 32 }, { main: b, shards: 32 })
+    expect(enteredLate).toEqual([])
     expect(lost.sort((x, y) => x - y)).toEqual(leaving)
   })
 

@@ -75,6 +75,8 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
   const owned = new Set<number>()
   /** Owned still, but taken no more work for. */
   const leaving = new Set<number>()
+  /** Of those, the ones that nobody holds and nobody gets to hold any more: what was remembered of them is being forgotten. */
+  const closed = new Set<number>()
   const holders = new Map<number, number>()
   const idle = new Map<number, () => void>()
   const gained = new Set<(shards: readonly number[]) => void | Promise<void>>()
@@ -198,8 +200,15 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
   }
 
   function untilIdle(shard: number): Promise<void> {
-    if (!holders.get(shard)) return Promise.resolve()
-    return new Promise((resolve) => idle.set(shard, resolve))
+    // Closed in the turn in which the last holder leaves: nobody slips in before the hand-over begins.
+    return new Promise((resolve) => {
+      const close = () => {
+        closed.add(shard)
+        resolve()
+      }
+      if (holders.get(shard)) idle.set(shard, close)
+      else close()
+    })
   }
 
   /** Each shard goes as soon as nothing works on it: what works on one may wait for another. */
@@ -234,7 +243,10 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
         await new Promise<void>((resolve) => clock.after(soonMs, resolve))
       }
     }
-    for (const shard of shards) leaving.delete(shard)
+    for (const shard of shards) {
+      leaving.delete(shard)
+      closed.delete(shard)
+    }
     if (ended) return
     void announcer?.moved()
     log.info({ main: id, given: shards.length, owned: owned.size }, 'gave shards away')
@@ -261,10 +273,10 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
     id,
     writer: { name: id, owner },
     owns: (shard) => owned.has(shard) && !leaving.has(shard),
-    holds: (shard) => owned.has(shard),
+    holds: (shard) => owned.has(shard) && !closed.has(shard),
     enter(shard, nested = false) {
       if (shard === anyShard ? stopping !== undefined && !nested : !owned.has(shard)) return undefined
-      if (leaving.has(shard) && !nested) return undefined
+      if (leaving.has(shard) && (!nested || closed.has(shard))) return undefined
       // A commit would be refused; what else it may do, nobody knows to undo.
       if (clock.now() >= leaseUntil) throw unavailable()
       holders.set(shard, (holders.get(shard) ?? 0) + 1)

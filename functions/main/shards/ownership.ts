@@ -14,7 +14,8 @@ export interface ShardOwnership {
   holds(shard: number): boolean
   /** Holds the shard until the returned function is called; undefined where this process does not own it, or is about to
    *  give it up. `anyShard` is refused only when the process ends. `nested`: for work that is already under way on
-   *  another shard, also where this one is about to be given up: two that wait for each other would never end. */
+   *  another shard, also where this one is about to be given up and somebody works on it still: two that wait for each other
+   *  would never end. */
   enter(shard: number, nested?: boolean): (() => void) | undefined
   /** Called after the shards are this process's, before their first command. Returns how to end that. */
   onGained(listener: OnShards): () => void
