@@ -18,6 +18,7 @@ import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
 import { createUserData } from './commands/user-data/index.ts'
+import { startIndexing } from './discovery/indexing.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -161,6 +162,14 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'pruning failed; it is tried again in an hour'),
     }),
   )
+  const stopIndexing = whileOwned(ownership, ephemeralShard, () =>
+    startIndexing({
+      sql,
+      clock,
+      replication,
+      onError: (err) => log.error({ err }, 'the indexes of messages and users could not be written; it is tried again'),
+    }),
+  )
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -184,6 +193,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await stopPruning()
+      await stopIndexing()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()
