@@ -14,6 +14,7 @@ import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createPushRules } from './commands/push-rules.ts'
+import { reportHandlers } from './commands/reports.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
@@ -177,7 +178,13 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       userData.adopt().catch((err: unknown) => log.error({ err }, 'who was online and who typed could not be read'))
       return userData.abandon
     })
-  const handlers: MainClient = { ...accounts, ...roomCommands, ...userData.handlers, ...pushRules.handlers }
+  const handlers: MainClient = {
+    ...accounts,
+    ...roomCommands,
+    ...userData.handlers,
+    ...pushRules.handlers,
+    ...reportHandlers({ committer, clock }),
+  }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })

@@ -64,6 +64,11 @@ export function commandScenarios(main: MainClient): Scenarios {
       const { login_token } = await main.createLoginToken({ user_id })
       return { credentials: { type: 'm.login.token', token: login_token }, session: { refreshable: true } }
     },
+    createOpenIdToken: async () => ({ user_id: (await user()).user_id }),
+    async fileReport() {
+      const { room_id, user_id } = await room()
+      return { reporter: user_id, about: { kind: 'room', room_id }, reason: 'unkind' }
+    },
     createLoginToken: async () => ({ user_id: (await user()).user_id }),
     refreshSession: async () => ({ refresh_token: (await refreshable()).refresh_token }),
     async confirmRefresh() {
@@ -186,6 +191,7 @@ const growing = [
   'push_rules',
   'push_classes',
   'presence',
+  'reports',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

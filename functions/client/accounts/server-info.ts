@@ -12,6 +12,14 @@ const unstableFeatures = {
   /** Profile fields of v1.16. */
   'uk.tcpip.msc4133': true,
   'uk.tcpip.msc4133.stable': true,
+  /** Rooms that two users share. */
+  'uk.half-shot.msc2666.query_mutual_rooms': true,
+  'uk.half-shot.msc2666.query_mutual_rooms.stable': true,
+  /** Room summaries of v1.15. */
+  'org.matrix.msc3266': true,
+  'org.matrix.msc3266.stable': true,
+  /** Jump to a time, of v1.6. */
+  'org.matrix.msc3030': true,
 }
 
 export const getVersions = route({

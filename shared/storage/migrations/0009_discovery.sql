@@ -72,3 +72,6 @@ create table openid_tokens (
 create index openid_tokens_expiry on openid_tokens (expires_ts);
 create index openid_tokens_user on openid_tokens (user_id);
 comment on table openid_tokens is 'owner: functions/main/commands; retention: until they expire, pruned by functions/main';
+
+-- The event closest to a time.
+create index events_time on events (room_nid, origin_server_ts, position) where position is not null;

@@ -105,6 +105,7 @@ export function accountHandlers(
                   where user_id = ${user_id}`,
                 tx`delete from login_tokens where user_id = ${user_id}`,
                 tx`delete from uia_sessions where user_id = ${user_id}`,
+                tx`delete from openid_tokens where user_id = ${user_id}`,
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,

@@ -6,6 +6,7 @@ import { accountHandlers } from './account.ts'
 import type { AccountDeps } from './deps.ts'
 import { deviceHandlers } from './devices.ts'
 import { interactiveAuthHandlers } from './interactive-auth.ts'
+import { openIdHandlers } from './openid.ts'
 import { createPasswords } from './passwords.ts'
 import { profileHandlers } from './profile.ts'
 import { sessionHandlers } from './sessions.ts'
@@ -24,5 +25,6 @@ export function createAccounts(
     ...deviceHandlers(deps),
     ...profileHandlers(deps),
     ...interactiveAuthHandlers(deps),
+    ...openIdHandlers(deps),
   }
 }
