@@ -21,7 +21,7 @@ export interface UserQuestion {
 /** At most so many are taken from the public, in the order of the word that is matched. */
 const publicMax = 200
 /** Words looked at where more than the word decides: what else was typed, or whether a large room is shared. */
-const wordsMax = 1_000
+const wordsMax = 500
 /** Members of the asker's smaller rooms, who are looked at one by one. */
 const membersMax = 2_000
 
@@ -34,12 +34,14 @@ export async function visibleUsers(
 ): Promise<{ readonly users: DirectoryUser[]; readonly more: boolean }> {
   const [first, ...others] = prefixes
   const ranged = sql`w.word >= ${pgText(first)} and w.word < ${`${pgText(first)}\u{10ffff}`}`
-  const hasOthers = others.length
-    ? sql`and not exists (
-        select from unnest(${sql.array(others.map(pgText), 25)}::text[]) as o(prefix)
-        where not exists (select from unnest(d.words) as w(word) where starts_with(w.word, o.prefix)))`
-    : sql``
-  const rows = await sql<(DirectoryUser & { source: 'public' | 'small' | 'large'; cut: boolean })[]>`
+  const hasWord = (prefix: string) => sql`and strpos(d.words, ${`\n${pgText(prefix)}`}) > 0`
+  // Fragments nest; the list is short.
+  const hasOthers = others.reduce((held, prefix) => sql`${held} ${hasWord(prefix)}`, sql``)
+  const anybodyMax = others.length ? wordsMax : publicMax
+  // Each step is a loop over few rows with a look into an index for each, and stays one whatever the planner believes of
+  // the sizes: what is behind a limit is not turned into a join.
+  const person = sql`cross join lateral (select * from user_directory u where u.user_id = q.user_id limit 1) d`
+  const rows = await sql<(DirectoryUser & { cut: boolean })[]>`
     with mine as materialized (
       select m.room_nid, sum(s.joined_members) over (order by s.joined_members, m.room_nid) as members
       from memberships m join room_summaries s using (room_nid)
@@ -48,28 +50,31 @@ export async function visibleUsers(
     ), anybody as materialized (
       select w.user_id from user_directory_words w
       where ${ranged} ${everybody ? sql`` : sql`and w.in_public`}
-      order by w.word, w.user_id limit ${others.length ? wordsMax : publicMax}
+      order by w.word, w.user_id limit ${anybodyMax}
     ), near as materialized (
-      select distinct o.user_id from mine join memberships o on o.room_nid = mine.room_nid and o.membership = 'join'
-      where mine.members <= ${membersMax}
+      select distinct o.user_id from mine cross join lateral (
+        select user_id from memberships where room_nid = mine.room_nid and membership = 'join' limit ${membersMax}
+      ) o where mine.members <= ${membersMax}
     ), worded as materialized (
       select w.user_id from user_directory_words w
       where ${ranged} and exists (select from mine where members > ${membersMax})
       order by w.word, w.user_id limit ${wordsMax}
     )
     select d.user_id, d.display_name, d.avatar_url, false as shared,
-      (select count(*) from anybody) >= ${others.length ? wordsMax : publicMax} as cut
-    from anybody join user_directory d using (user_id) where true ${hasOthers}
+      (select count(*) from anybody) >= ${anybodyMax} as cut
+    from anybody q ${person} where true ${hasOthers}
     union all
     select d.user_id, d.display_name, d.avatar_url, true, false
-    from near join user_directory d using (user_id)
-    where exists (select from unnest(d.words) as w(word) where starts_with(w.word, ${pgText(first)})) ${hasOthers}
+    from near q ${person}
+    where true ${hasWord(first)} ${hasOthers}
     union all
     select d.user_id, d.display_name, d.avatar_url, true, (select count(*) from worded) >= ${wordsMax}
-    from worded join user_directory d using (user_id)
-    where exists (
-      select from memberships o join mine on mine.room_nid = o.room_nid and mine.members > ${membersMax}
-      where o.user_id = d.user_id and o.membership = 'join') ${hasOthers}`
+    from worded q cross join lateral (
+      select 1 from memberships o where o.user_id = q.user_id and o.membership = 'join' and (
+        select true from memberships a
+        where a.user_id = ${asker} and a.room_nid = o.room_nid and a.membership = 'join' limit 1)
+      limit 1
+    ) together ${person} where true ${hasOthers}`
   const users = new Map<UserId, DirectoryUser>()
   let more = false
   for (const { cut, user_id, display_name, avatar_url, shared } of rows) {

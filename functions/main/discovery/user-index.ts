@@ -139,16 +139,16 @@ async function refresh(sql: MainSql, cursor: IndexCursor, users: readonly string
     display_name,
     avatar_url,
     in_public,
-    words: wordsOfUser(fromPgText(user_id) as UserId, display_name && fromPgText(display_name)).map(pgText),
+    words: wordsOfUser(fromPgText(user_id) as UserId, display_name && fromPgText(display_name)),
   }))
   await sql`
     with mine as materialized (select 1 from index_cursors where ${isAt(sql, cursor)} for share),
     people as materialized (
       select * from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb)
-        as x(user_id text, display_name text, avatar_url text, in_public boolean, words text[])
+        as x(user_id text, display_name text, avatar_url text, in_public boolean, words text)
       where exists (select from mine)
     ), named as materialized (
-      select p.user_id, p.in_public, w.word from people p cross join lateral unnest(p.words) as w(word)
+      select p.user_id, p.in_public, w.word from people p cross join lateral string_to_table(substr(p.words, 2), E'\n') as w(word)
     ), gone as (
       delete from user_directory where user_id = any(${sql.array(gone, 25)}::text[]) and exists (select from mine)
     ), gone_words as (
@@ -173,9 +173,9 @@ async function refresh(sql: MainSql, cursor: IndexCursor, users: readonly string
 }
 
 /** By what the beginning of a search finds a user: the id, its localpart, and the words of both names. */
-function wordsOfUser(user_id: UserId, display_name: string | null): string[] {
+function wordsOfUser(user_id: UserId, display_name: string | null): string {
   const localpart = localpartOf(user_id)
   const words = [fold(user_id), fold(localpart), ...nameTerms(localpart, wordsMax)]
   if (display_name !== null) words.push(...nameTerms(display_name, wordsMax))
-  return [...new Set(words)]
+  return pgText([...new Set(words)].map((word) => `\n${word.replaceAll('\n', ' ')}`).join(''))
 }

@@ -37,7 +37,7 @@ create table user_directory (
   display_name text,
   avatar_url text,
   in_public boolean not null,      -- joined to a room that anybody may join or read
-  words text[] collate "C" not null
+  words text collate "C" not null  -- each with a line feed before it
 );
 comment on table user_directory is 'owner: functions/main/discovery; retention: while the account lives or is in a room';
 create table user_directory_words (
