@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { discoveryRoutes } from '../../functions/client/discovery/routes.ts'
 import { indexOnce } from '../../functions/main/discovery/indexing.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../shared/matrix/json-value.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
 import { type RoomFixture, roomFixture } from '../support/room-fixture.ts'
-import { discoveryRoutes } from '../../functions/client/discovery/routes.ts'
 
 const alice = '@alice:example.org' as UserId
 const bob = '@bob:example.org' as UserId
