@@ -60,7 +60,7 @@ export async function matchPage(deps: ClientDeps, request: MatchRequest): Promis
   const matches: Match[] = []
   let place = request.from
   for (let reads = 0; reads < readsMax; reads++) {
-    const wanted = Math.max(limit - matches.length + 1, readMin)
+    const wanted = Math.max(limit - matches.length, readMin)
     const { upTo, offset } = place
     const rows =
       order === 'recent'
@@ -68,10 +68,11 @@ export async function matchPage(deps: ClientDeps, request: MatchRequest): Promis
         : await bestMatches(deps.sql, { ...question, upTo }, { among: rankedMax, offset, limit: wanted })
     const shown = await visible(deps, request, rows)
     for (const [i, row] of rows.entries()) {
-      if (matches.length === limit) return { matches, next: place }
       const match = shown.get(row.event_nid)
       if (match) matches.push(match)
       place = order === 'recent' ? { upTo: row.position - 1, offset: 0 } : { upTo, offset: offset + i + 1 }
+      // Clients expect a token wherever a page is full.
+      if (matches.length === limit) return { matches, next: place }
     }
     if (rows.length < wanted) return { matches, next: undefined }
   }
