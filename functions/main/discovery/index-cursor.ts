@@ -35,9 +35,13 @@ export function isAt(sql: MainSql, { name, events_position, invalidations_positi
     and invalidations_position = ${invalidations_position} and backfill is not distinct from ${backfill}`
 }
 
+/** The transaction is committed without waiting for the disk: what a crash takes is taken in again, from where the cursor
+ *  then is. */
+export const unsynced = (sql: MainSql) => sql`set_config('synchronous_commit', 'off', true)`
+
 /** An `update` that takes the cursor on, and returns a row where it was where it was read. */
 export function moving(sql: MainSql, from: IndexCursor, to: Omit<IndexCursor, 'name'>) {
   return sql`update index_cursors set events_position = ${to.events_position},
       invalidations_position = ${to.invalidations_position}, backfill = ${to.backfill}
-    where ${isAt(sql, from)} returning 1`
+    where ${isAt(sql, from)} returning ${unsynced(sql)}`
 }

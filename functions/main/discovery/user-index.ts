@@ -3,7 +3,7 @@
 import { fold, nameTerms } from '../../../shared/core/words.ts'
 import { localpartOf, type UserId } from '../../../shared/matrix/ids.ts'
 import { fromPgText, type MainSql, pgText } from '../../../shared/storage/sql.ts'
-import { type IndexCursor, type IndexState, indexState, isAt, moving } from './index-cursor.ts'
+import { type IndexCursor, type IndexState, indexState, isAt, moving, unsynced } from './index-cursor.ts'
 
 const rowsPerStep = 1_000
 const usersPerStatement = 500
@@ -142,13 +142,13 @@ async function refresh(sql: MainSql, cursor: IndexCursor, users: readonly string
     words: wordsOfUser(fromPgText(user_id) as UserId, display_name && fromPgText(display_name)),
   }))
   await sql`
-    with mine as materialized (select 1 from index_cursors where ${isAt(sql, cursor)} for share),
+    with mine as materialized (select ${unsynced(sql)} from index_cursors where ${isAt(sql, cursor)} for share),
     people as materialized (
       select * from jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb)
         as x(user_id text, display_name text, avatar_url text, in_public boolean, words text)
       where exists (select from mine)
     ), named as materialized (
-      select p.user_id, p.in_public, w.word from people p cross join lateral string_to_table(substr(p.words, 2), E'\n') as w(word)
+      select p.user_id, p.in_public, w.word from people p cross join lateral unnest(string_to_array(substr(p.words, 2), E'\n')) as w(word)
     ), gone as (
       delete from user_directory where user_id = any(${sql.array(gone, 25)}::text[]) and exists (select from mine)
     ), gone_words as (
