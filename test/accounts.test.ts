@@ -437,6 +437,8 @@ describe('profile', () => {
     { path: '@named:hs1/m.big', body: { 'm.big': 'x'.repeat(65_536) }, status: 400, errcode: 'M_PROFILE_TOO_LARGE' },
     { path: `@named:hs1/${'k'.repeat(256)}`, body: {}, status: 400, errcode: 'M_KEY_TOO_LARGE' },
     { path: '@named:hs1/Upper', body: { Upper: 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
+    { path: '@named:hs1/m.tz', body: { 'm.tz': 5 }, status: 400, errcode: 'M_INVALID_PARAM' },
+    { path: '@named:hs1/m.tz', body: { 'm.tz': 'half past nine' }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@alice:hs1/displayname', body: { displayname: 'x' }, status: 403, errcode: 'M_FORBIDDEN' },
   ])('PUT $path $body answers $errcode', async ({ path, body, status, errcode }) => {
     const { body: session } = await hs.login('named', 'superuser')
@@ -444,6 +446,27 @@ describe('profile', () => {
       status,
       body: { errcode },
     })
+  })
+  test('a guest changes the display name alone', async () => {
+    const { body: guest } = await hs.call('POST', 'register?kind=guest', { body: {} })
+    const put = (field: string) =>
+      hs.call('PUT', `profile/${guest.user_id}/${field}`, { token: guest.access_token, body: { [field]: 'mxc://a/b' } })
+    expect((await put('displayname')).status).toBe(200)
+    for (const field of ['avatar_url', 'm.tz', 'org.example.x']) {
+      expect(await put(field)).toMatchObject({ status: 403, body: { errcode: 'M_GUEST_ACCESS_FORBIDDEN' } })
+    }
+    const remove = (field: string) =>
+      hs.call('DELETE', `profile/${guest.user_id}/${field}`, { token: guest.access_token })
+    expect((await remove('displayname')).status).toBe(200)
+    expect((await remove('avatar_url')).status).toBe(403)
+  })
+  test('clients that know the proposal alone find further fields under its name', async () => {
+    const { token, user_id } = await hs.register('proposer')
+    const path = `/_matrix/client/unstable/uk.tcpip.msc4133/profile/${user_id}/org.example.pet`
+    expect((await hs.call('PUT', path, { token, body: { 'org.example.pet': ['cat'] } })).status).toBe(200)
+    expect((await hs.call('GET', path)).body).toEqual({ 'org.example.pet': ['cat'] })
+    expect((await hs.call('DELETE', path, { token })).status).toBe(200)
+    expect((await hs.call('GET', path)).status).toBe(404)
   })
   test.each(['@nobody:hs1', '@alice:elsewhere', '@nob%00ody:hs1'])('GET %s is not found', async (user) => {
     expect([400, 404]).toContain((await hs.call('GET', `profile/${user}`)).status)
@@ -469,4 +492,64 @@ test('tokens and passwords are in no table as they are', async () => {
   const all = rows.map((row) => String(row.row)).join('\n')
   expect(all).not.toContain(token)
   expect(all).not.toContain('a very secret password')
+})
+
+describe('client-server-api OpenID', () => {
+  test('a token that says who one is, for an hour, and opens nothing here', async () => {
+    const { token, user_id } = await hs.register('openid')
+    const { status, body } = await hs.call('POST', `user/${user_id}/openid/request_token`, { token, body: {} })
+    expect(status).toBe(200)
+    expect(body).toEqual({
+      access_token: expect.any(String),
+      token_type: 'Bearer',
+      matrix_server_name: 'hs1',
+      expires_in: 3600,
+    })
+    const rows = await hs.sql`select user_id, expires_ts from openid_tokens where user_id = ${user_id}`
+    expect(rows).toEqual([{ user_id, expires_ts: hs.clock.now() + 3_600_000 }])
+    expect(await hs.call('GET', 'account/whoami', { token: body.access_token })).toMatchObject({
+      status: 401,
+      body: { errcode: 'M_UNKNOWN_TOKEN' },
+    })
+  })
+  test("nobody gets another's", async () => {
+    const { token } = await hs.register('openid2')
+    expect(await hs.call('POST', 'user/@openid:hs1/openid/request_token', { token, body: {} })).toMatchObject({
+      status: 403,
+      body: { errcode: 'M_FORBIDDEN' },
+    })
+  })
+})
+
+describe('client-server-api GET /voip/turnServer', () => {
+  const uris = ['turn:turn.hs1?transport=udp']
+  const asked = async (turn: object, guest = false) => {
+    const server = await accountServer({ turn })
+    try {
+      const token = guest
+        ? (await server.call('POST', 'register?kind=guest', { body: {} })).body.access_token
+        : (await server.register('caller')).token
+      return { ...(await server.call('GET', 'voip/turnServer', { token })), now: server.clock.now() }
+    } finally {
+      await server.close()
+    }
+  }
+  test('with a shared secret the credentials are of the user and run out', async () => {
+    const { body, now } = await asked({ uris, shared_secret: 'north', user_lifetime: '2h' })
+    const username = `${Math.floor(now / 1000) + 7200}:@caller:hs1`
+    const password = createHmac('sha1', 'north').update(username).digest('base64')
+    expect(body).toEqual({ username, password, ttl: 7200, uris })
+  })
+  test('without one they are those of the configuration', async () => {
+    const { body } = await asked({ uris, username: 'all', password: 'pass' })
+    expect(body).toEqual({ username: 'all', password: 'pass', ttl: 3600, uris })
+  })
+  test('without servers there are none, and guests get them where they may', async () => {
+    expect((await asked({})).body).toEqual({})
+    expect((await asked({ uris, shared_secret: 'north' }, true)).status).toBe(200)
+    expect(await asked({ uris, shared_secret: 'north', allow_guests: false }, true)).toMatchObject({
+      status: 403,
+      body: { errcode: 'M_GUEST_ACCESS_FORBIDDEN' },
+    })
+  })
 })

@@ -1,5 +1,6 @@
 /** Every route of the client role. */
 import { accountRoutes } from './accounts/routes.ts'
+import { discoveryRoutes } from './discovery/routes.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
@@ -15,6 +16,7 @@ export const clientRoutes = [
   ...profileRoutes,
   ...roomRoutes,
   ...readRoutes,
+  ...discoveryRoutes,
   ...pushRuleRoutes,
   ...userDataRoutes,
   ...keyRoutes,

@@ -16,6 +16,7 @@ import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
+import { reportHandlers } from './commands/reports.ts'
 import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
@@ -24,6 +25,7 @@ import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { createUserData } from './commands/user-data/index.ts'
+import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
@@ -182,6 +184,14 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     endedRows.sweep()
     return async () => {}
   })
+  const stopIndexing = whileOwned(ownership, ephemeralShard, () =>
+    startIndexing({
+      sql,
+      clock,
+      replication,
+      onError: (err) => log.error({ err }, 'the indexes of messages and users could not be written; it is tried again'),
+    }),
+  )
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -199,6 +209,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
     ...dehydratedDeviceHandlers({ sql, committer, clock, queue, endedRows }),
     ...roomKeyHandlers({ sql, committer, endedRows }),
+    ...reportHandlers({ committer, clock }),
   }
   const runner =
     sharing &&
@@ -217,6 +228,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await stopPruning()
       await stopSweeping()
       await endedRows.close()
+      await stopIndexing()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()

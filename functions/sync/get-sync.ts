@@ -36,7 +36,7 @@ const Query = v.object({
   use_state_after: flag,
   'org.matrix.msc4222.use_state_after': flag,
 })
-type Query = v.InferOutput<typeof Query>
+export type Query = v.InferOutput<typeof Query>
 
 export const getSync = route({
   method: 'GET',
@@ -45,29 +45,35 @@ export const getSync = route({
   auth: 'guest',
   sticky: 'user',
   query: Query,
-  async handle({ query, user: requester, request }, deps) {
-    const found = deps.filters.get(requester.user_id, query.filter)
-    const filter = found instanceof Promise ? await found : found
-    const token = query.since ? parseSyncToken(query.since) : undefined
-    // Another handler may have read ahead in the database of what was published. A token of one that is no more ends anew.
-    const ahead = token && deps.replication.reach?.(token)
-    if (ahead) await ahead
-    const user = deps.live.peek(requester.user_id) ?? (await deps.live.user(requester.user_id))
-    user.uses++
-    try {
-      tellPresence(deps, user, query.set_presence ?? 'online')
-      const since = token && reconciled(token, deps.replication.positions())
-      // While this is under way, what is new is waited for and read.
-      const acknowledged = since && acknowledge(deps, user, requester.device_id, since.to_device)
-      const answer = await sync(deps, user, { requester, query, filter, since, request })
-      // Who begins anew after this answer must not meet again what it acknowledged.
-      if (acknowledged) await acknowledged
-      return answer
-    } finally {
-      user.uses--
-    }
-  },
+  handle: ({ query, user: requester, request }, deps) => answerSync(deps, { query, requester, request }),
 })
+
+/** Waits as long as the query says, where there is a token and nothing new. */
+export async function answerSync(
+  deps: SyncDeps,
+  { query, requester, request }: Pick<SyncRequest, 'query' | 'requester' | 'request'>,
+): Promise<RawJson> {
+  const found = deps.filters.get(requester.user_id, query.filter)
+  const filter = found instanceof Promise ? await found : found
+  const token = query.since ? parseSyncToken(query.since) : undefined
+  // Another handler may have read ahead in the database of what was published. A token of one that is no more ends anew.
+  const ahead = token && deps.replication.reach?.(token)
+  if (ahead) await ahead
+  const user = deps.live.peek(requester.user_id) ?? (await deps.live.user(requester.user_id))
+  user.uses++
+  try {
+    tellPresence(deps, user, query.set_presence ?? 'online')
+    const since = token && reconciled(token, deps.replication.positions())
+    // While this is under way, what is new is waited for and read.
+    const acknowledged = since && acknowledge(deps, user, requester.device_id, since.to_device)
+    const answer = await sync(deps, user, { requester, query, filter, since, request })
+    // Who begins anew after this answer must not meet again what it acknowledged.
+    if (acknowledged) await acknowledged
+    return answer
+  } finally {
+    user.uses--
+  }
+}
 
 interface SyncRequest {
   readonly requester: Requester

@@ -1,14 +1,14 @@
-/** Tokens: `gat_<short hash of the user>_<random>_<crc>` for access, `grt_…` for refresh, `glt_…` for login. The hash of the user lets
+/** Tokens: `gat_<short hash of the user>_<random>_<crc>` for access, `grt_…` for refresh, `glt_…` for login, `got_…` for OpenID. The hash of the user lets
  *  the edge send a user's requests to one handler without a look-up; the checksum turns away what was never a token of
  *  this server before anything asks the database, and lets scanners find leaked tokens. Only SHA-256 hashes are stored. */
 import { hash, randomBytes } from 'node:crypto'
 import { crc32 } from 'node:zlib'
 import type { UserId } from '../matrix/ids.ts'
 
-export type TokenKind = 'gat' | 'grt' | 'glt'
+export type TokenKind = 'gat' | 'grt' | 'glt' | 'got'
 
 const randomByteCount = 24
-const shape = /^g(?:at|rt|lt)_[0-9a-f]{6}_[0-9A-Za-z_-]{32}_[0-9a-f]{8}$/
+const shape = /^g(?:at|rt|lt|ot)_[0-9a-f]{6}_[0-9A-Za-z_-]{32}_[0-9a-f]{8}$/
 
 export function newToken(kind: TokenKind, user: UserId): string {
   const body = `${kind}_${userTag(user)}_${randomBytes(randomByteCount).toString('base64url')}`

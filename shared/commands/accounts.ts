@@ -74,6 +74,13 @@ export const accountCommands = {
     shard: (request) => request.user_id,
     repetition: 'harmless',
   }),
+  createOpenIdToken: defineCommand({
+    name: 'createOpenIdToken',
+    request: v.object({ user_id: UserId }),
+    response: v.object({ access_token: v.string(), expires_in_ms: v.number() }),
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
+  }),
   /** Throws M_UNKNOWN_TOKEN. Can be repeated until the new pair is used, since the answer may have been lost. */
   refreshSession: defineCommand({
     name: 'refreshSession',

@@ -3,6 +3,7 @@ import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
+import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { toDeviceCommands } from './to-device.ts'
@@ -16,5 +17,6 @@ export const commands = {
   ...keyCommands,
   ...toDeviceCommands,
   ...roomKeyCommands,
+  ...reportCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

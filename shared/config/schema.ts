@@ -293,6 +293,41 @@ export const Config = v.object({
     {},
   ),
   presence: v.optional(v.object({ enabled: v.optional(v.pipe(bool, v.description('Tell who is online.')), true) }), {}),
+  user_directory: v.optional(
+    v.object({
+      enabled: v.optional(v.pipe(bool, v.description('Users can search for others by name.')), true),
+      search_all_users: v.optional(
+        v.pipe(
+          bool,
+          v.description(
+            'Everybody on this server is found by everybody on it; otherwise who is in a public room, or shares a room.',
+          ),
+        ),
+        false,
+      ),
+    }),
+    {},
+  ),
+  turn: v.optional(
+    v.object({
+      uris: v.optional(
+        v.pipe(
+          v.array(v.pipe(text, v.regex(/^turns?:\S+$/))),
+          v.metadata({ expected: 'a list such as [turn:turn.example.org?transport=udp]' }),
+          v.description('TURN servers that clients are told of for calls; without them there are none.'),
+        ),
+        [],
+      ),
+      shared_secret: v.optional(
+        secret('Secret that the TURN servers share, by which credentials are made for each user.'),
+      ),
+      username: v.optional(v.pipe(text, v.description('User name for all, where the TURN servers share no secret.'))),
+      password: v.optional(secret('Password that goes with username.')),
+      user_lifetime: v.optional(duration('How long the credentials of a user are good.'), '1h'),
+      allow_guests: v.optional(v.pipe(bool, v.description('Guests get credentials too.')), true),
+    }),
+    {},
+  ),
   limits: v.optional(
     v.object({
       request_body: v.optional(bytes('Largest request body of ordinary endpoints.'), '256K'),

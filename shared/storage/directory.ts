@@ -86,3 +86,11 @@ export async function publishedRoomCount(sql: ReadSql): Promise<number> {
   const [row] = await sql<{ count: number }[]>`select count(*) as count from rooms where published`
   return row?.count ?? 0
 }
+
+/** Those of the rooms that the directory lists. */
+export async function publishedAmong(sql: ReadSql, room_nids: readonly number[]): Promise<ReadonlySet<number>> {
+  if (room_nids.length === 0) return new Set()
+  const rows = await sql<{ room_nid: number }[]>`
+    select room_nid from rooms where room_nid = any(${sql.array([...room_nids], 20)}::bigint[]) and published`
+  return new Set(rows.map((row) => row.room_nid))
+}

@@ -291,3 +291,31 @@ function placed(row: StoredEvent, room: RoomRef): Mutable<TimelineEvent> {
   if (row.has_children !== undefined) event.has_children = row.has_children === 1
   return event
 }
+
+/** A place in a room's events as they are ordered by their senders' clocks. */
+export interface PlaceInTime {
+  readonly origin_server_ts: number
+  readonly position: number
+}
+
+/** At most `limit` events from that place on, without it, by time and then position: later ones, or with `b` earlier ones;
+ *  of positions up to `upTo`. */
+export async function eventsByTime(
+  sql: ReadSql,
+  room: RoomRef,
+  from: PlaceInTime,
+  page: { readonly direction: Direction; readonly upTo: number; readonly limit: number },
+): Promise<TimelineEvent[]> {
+  const place = sql`(${room.room_nid}::bigint, ${from.origin_server_ts}::bigint, ${from.position}::bigint)`
+  const forwards = page.direction === 'f'
+  const rows = await sql<StoredEvent[]>`
+    select ${eventColumns(sql)} from events e
+    where (e.room_nid, e.origin_server_ts, e.position) ${forwards ? sql`>` : sql`<`} ${place}
+      and e.room_nid = ${room.room_nid} and e.position is not null and e.position <= ${page.upTo}
+    order by ${
+      forwards
+        ? sql`e.room_nid, e.origin_server_ts, e.position`
+        : sql`e.room_nid desc, e.origin_server_ts desc, e.position desc`
+    } limit ${page.limit}`
+  return timelineEvents(sql, rows, room)
+}

@@ -1,6 +1,7 @@
 /** Members of one room. */
-import type { UserId } from '../matrix/ids.ts'
-import type { RoomRef } from './events.ts'
+import type { RoomId, UserId } from '../matrix/ids.ts'
+import type { TimelineEvent } from '../timeline/timeline-event.ts'
+import { eventColumns, type RoomRef, type StoredEvent, timelineEvents } from './events.ts'
 import { fromPgText, type ReadSql } from './sql.ts'
 
 /** One change of a user's membership of a room. */
@@ -40,4 +41,16 @@ export async function joinedMembers(sql: ReadSql, room: RoomRef): Promise<Joined
     display_name: row.display_name && fromPgText(row.display_name),
     avatar_url: row.avatar_url && fromPgText(row.avatar_url),
   }))
+}
+
+/** Member events of any rooms, by nid. */
+export async function memberEventsByNid(
+  sql: ReadSql,
+  event_nids: readonly number[],
+): Promise<ReadonlyMap<number, TimelineEvent>> {
+  if (event_nids.length === 0) return new Map()
+  const rows = await sql<(StoredEvent & { room_id: RoomId })[]>`
+    select ${eventColumns(sql)}, r.room_id from events e join rooms r using (room_nid)
+    where e.event_nid = any(${sql.array([...event_nids], 20)}::bigint[]) and e.type = 'm.room.member'`
+  return new Map((await timelineEvents(sql, rows)).map((event) => [event.event_nid, event]))
 }

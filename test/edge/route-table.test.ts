@@ -55,7 +55,7 @@ describe('roleOf', () => {
     ['POST', '/_matrix/client/unstable/org.matrix.simplified_msc3575/sync?pos=1', 'sync'],
     ['GET', '/_matrix/client/v3/events', 'sync'],
     ['GET', '/_matrix/client/v3/events/%24id', 'client'],
-    ['GET', '/_matrix/client/v3/rooms/!a:b/initialSync', 'sync'],
+    ['GET', '/_matrix/client/v3/rooms/!a:b/initialSync', 'client'],
     // An encoded slash is no slash.
     ['GET', '/_matrix/client/v3%2Fsync', 'client'],
     ['GET', '/_matrix/client/v3/s%79nc', 'sync'],

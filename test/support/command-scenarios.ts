@@ -88,6 +88,11 @@ export function commandScenarios(main: MainClient): Scenarios {
       const { login_token } = await main.createLoginToken({ user_id })
       return { credentials: { type: 'm.login.token', token: login_token }, session: { refreshable: true } }
     },
+    createOpenIdToken: async () => ({ user_id: (await user()).user_id }),
+    async fileReport() {
+      const { room_id, user_id } = await room()
+      return { reporter: user_id, about: { kind: 'room', room_id }, reason: 'unkind' }
+    },
     createLoginToken: async () => ({ user_id: (await user()).user_id }),
     refreshSession: async () => ({ refresh_token: (await refreshable()).refresh_token }),
     async confirmRefresh() {
@@ -282,6 +287,7 @@ const growing = [
   'dehydrated_devices',
   'room_key_versions',
   'room_keys',
+  'reports',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

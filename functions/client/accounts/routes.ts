@@ -1,10 +1,12 @@
 import * as account from './account.ts'
 import * as devices from './devices.ts'
 import { getLogin, postLogin, postLoginGetToken } from './login.ts'
+import { requestOpenIdToken } from './openid.ts'
 import { getRegisterAvailable, postRegister } from './register.ts'
 import * as serverInfo from './server-info.ts'
 import * as sessions from './sessions.ts'
 import { getSharedSecretNonce, postSharedSecretRegister } from './shared-secret.ts'
+import { getTurnServer } from './turn-server.ts'
 import { getWhois } from './whois.ts'
 
 export const accountRoutes = [
@@ -20,4 +22,6 @@ export const accountRoutes = [
   ...Object.values(devices),
   ...Object.values(account),
   getWhois,
+  requestOpenIdToken,
+  getTurnServer,
 ] as const

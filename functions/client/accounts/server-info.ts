@@ -16,6 +16,14 @@ const unstableFeatures = {
   'org.matrix.msc3814': true,
   /** Sliding sync, MSC4186. */
   'org.matrix.simplified_msc3575': true,
+  /** Rooms that two users share. */
+  'uk.half-shot.msc2666.query_mutual_rooms': true,
+  'uk.half-shot.msc2666.query_mutual_rooms.stable': true,
+  /** Room summaries of v1.15. */
+  'org.matrix.msc3266': true,
+  'org.matrix.msc3266.stable': true,
+  /** Jump to a time, of v1.6. */
+  'org.matrix.msc3030': true,
 }
 
 export const getVersions = route({

@@ -45,7 +45,7 @@ export const putProfileField = route({
   method: 'PUT',
   path,
   spec: 'client-server-api/#put_matrixclientv3profileuseridkeyname',
-  auth: 'user',
+  auth: 'guest',
   limit: 'account',
   params,
   body: v.custom<JsonObject>((body) => typeof body === 'object' && body !== null && !Array.isArray(body)),
@@ -63,6 +63,9 @@ export const putProfileField = route({
       // Both are taken away by null or the empty string too.
       if (!value) return main.setProfileField({ user_id: userId, field: keyName })
     }
+    if (keyName === 'm.tz' && !isTimeZone(value)) {
+      throw new MatrixError('M_INVALID_PARAM', 'Key m.tz must name a time zone, such as Europe/London')
+    }
     return main.setProfileField({ user_id: userId, field: keyName, value: JSON.stringify(value) })
   },
 })
@@ -71,7 +74,7 @@ export const deleteProfileField = route({
   method: 'DELETE',
   path,
   spec: 'client-server-api/#delete_matrixclientv3profileuseridkeyname',
-  auth: 'user',
+  auth: 'guest',
   limit: 'account',
   params,
   async handle({ params: { userId, keyName }, user }, { main }) {
@@ -80,7 +83,16 @@ export const deleteProfileField = route({
   },
 })
 
-export const profileRoutes = [getProfile, getProfileField, putProfileField, deleteProfileField] as const
+/** As clients ask for further fields that know the proposal MSC4133 alone. */
+const unstablePath = '/_matrix/client/unstable/uk.tcpip.msc4133/profile/:userId/:keyName'
+
+export const profileRoutes = [
+  getProfile,
+  getProfileField,
+  putProfileField,
+  deleteProfileField,
+  ...[getProfileField, putProfileField, deleteProfileField].map((field) => ({ ...field, path: unstablePath })),
+] as const
 
 async function knownProfile({ sql, replication }: ClientDeps, user_id: UserId): Promise<JsonObject> {
   if (replication.cache) {
@@ -100,8 +112,19 @@ function noProfile(): never {
   throw new MatrixError('M_NOT_FOUND', 'There is no profile of this user')
 }
 
+/** As the IANA Time Zone Database names it; one newer than what this process knows is taken by its form. */
+function isTimeZone(value: unknown): boolean {
+  return (
+    typeof value === 'string' && value.length <= 255 && /^[A-Za-z][A-Za-z0-9_+-]*(?:\/[A-Za-z0-9_+-]+)*$/.test(value)
+  )
+}
+
 function checkMayChange(userId: UserId, keyName: string, user: Requester): void {
   if (userId !== user.user_id) throw new MatrixError('M_FORBIDDEN', "You can't change other users' profiles")
+  // https://spec.matrix.org/v1.19/client-server-api/#guest-access
+  if (user.guest && keyName !== 'displayname') {
+    throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may change nothing but their display name')
+  }
   if (Buffer.byteLength(keyName) > keyBytesMax) {
     throw new MatrixError('M_KEY_TOO_LARGE', `The name of a field has ${keyBytesMax} bytes at most`)
   }

@@ -1,5 +1,6 @@
 /** The reading rooms: history, state, members, relations, the directory. */
 import { getContext, getEvent, getOneEvent } from './events.ts'
+import { getRoomInitialSync } from './initial-sync.ts'
 import { getMessages } from './messages.ts'
 import { getPublicRooms, postPublicRooms } from './public-rooms.ts'
 import { getRelations, getRelationsOfEventType, getRelationsOfType, getThreads } from './relations.ts'
@@ -22,4 +23,5 @@ export const readRoutes = [
   getThreads,
   getPublicRooms,
   postPublicRooms,
+  getRoomInitialSync,
 ] as const

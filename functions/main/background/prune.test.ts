@@ -23,6 +23,7 @@ test('what has outlived its retention goes, everything else stays', async () => 
     await sql`insert into uia_sessions (session_id, operation, created_ts) values (${key}, 'x', ${ts})`
     await sql`insert into access_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
     await sql`insert into refresh_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
+    await sql`insert into openid_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
     await sql`insert into login_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
   }
   await sql`insert into access_tokens values (${Buffer.from('forever')}, '@a:x', 'D', null)`
@@ -47,6 +48,7 @@ test('what has outlived its retention goes, everything else stays', async () => 
     access_tokens: 1,
     refresh_tokens: 1,
     login_tokens: 1,
+    openid_tokens: 1,
     push_deviations: 4,
     invalidations: 2,
   })

@@ -24,6 +24,7 @@ export interface Pruned {
   readonly access_tokens: number
   readonly refresh_tokens: number
   readonly login_tokens: number
+  readonly openid_tokens: number
   readonly push_deviations: number
   readonly invalidations: number
 }
@@ -54,6 +55,10 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     login_tokens: await repeat(
       () => sql`delete from login_tokens where token_hash in (
         select token_hash from login_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    openid_tokens: await repeat(
+      () => sql`delete from openid_tokens where token_hash in (
+        select token_hash from openid_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     push_deviations: await prunePushDeviations(sql, now, signal),
     invalidations: await repeat(

@@ -43,6 +43,8 @@ export function accountHandlers(
         const opening = session && (await sessionOpening(deps, user_id, session))
         const response = opening ? { user_id, session: opening.session } : { user_id }
         const account: Writes = {
+          // The user directory learns of the account by that.
+          invalidations: [{ cache: 'profile', key: user_id }],
           also: (tx) => [
             tx`insert into users (user_id, password_hash, created_ts, admin, kind)
               values (${user_id}, ${password_hash}, ${clock.now()}, ${admin}, ${kind})`,
@@ -105,6 +107,7 @@ export function accountHandlers(
                   where user_id = ${user_id}`,
                 tx`delete from login_tokens where user_id = ${user_id}`,
                 tx`delete from uia_sessions where user_id = ${user_id}`,
+                tx`delete from openid_tokens where user_id = ${user_id}`,
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,

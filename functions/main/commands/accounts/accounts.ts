@@ -5,6 +5,7 @@ import { accountHandlers } from './account.ts'
 import type { AccountDeps } from './deps.ts'
 import { deviceHandlers } from './devices.ts'
 import { interactiveAuthHandlers } from './interactive-auth.ts'
+import { openIdHandlers } from './openid.ts'
 import { createPasswords } from './passwords.ts'
 import { profileHandlers } from './profile.ts'
 import { sessionHandlers } from './sessions.ts'
@@ -20,5 +21,6 @@ export function createAccounts(given: Omit<AccountDeps, 'passwords'>): Pick<Main
     ...deviceHandlers(deps),
     ...profileHandlers(deps),
     ...interactiveAuthHandlers(deps),
+    ...openIdHandlers(deps),
   }
 }

@@ -1,0 +1,91 @@
+/** The rooms of a space. https://spec.matrix.org/v1.19/client-server-api/#querying-rooms-within-a-space */
+import * as v from 'valibot'
+import { RawJson } from '../../../shared/http/route.ts'
+import { RoomId } from '../../../shared/matrix/ids.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { roomsReached, spaceLinks } from '../../../shared/storage/room-previews.ts'
+import { strippedStateJson } from '../../../shared/timeline/client-json.ts'
+import { route } from '../deps.ts'
+import { flagOf, limitOf } from '../read/parameters.ts'
+import { previewJson, visiblePreviews } from './previews.ts'
+import { byOrder, type ChildLink, childLink, walkSpace } from './space-walk.ts'
+
+const limits = { standard: 50, most: 50 }
+const depthMax = 100
+/** Of one tree. What is farther from the root is left out. */
+const roomsMax = 5_000
+const childrenMax = 1_000
+
+const text = v.optional(v.string())
+
+export const getHierarchy = route({
+  method: 'GET',
+  path: '/_matrix/client/v1/rooms/:roomId/hierarchy',
+  spec: 'client-server-api/#get_matrixclientv1roomsroomidhierarchy',
+  auth: 'guest',
+  limit: 'read',
+  sticky: 'room',
+  params: v.object({ roomId: RoomId }),
+  query: v.object({ suggested_only: text, limit: text, max_depth: text, from: text }),
+  async handle({ params: { roomId }, query, user }, { sql }) {
+    const suggestedOnly = flagOf(query.suggested_only, 'suggested_only')
+    const maxDepth = depthOf(query.max_depth)
+    const limit = limitOf(query.limit, limits)
+    if (limit === 0) throw new MatrixError('M_INVALID_PARAM', 'Query parameter limit must be greater than zero')
+    const walk = `${maxDepth}_${suggestedOnly ? 1 : 0}`
+    const start = query.from ? startOf(query.from, walk) : 0
+
+    const reached = await roomsReached(sql, roomId, roomsMax)
+    const visible = await visiblePreviews(sql, reached, user.user_id)
+    if (!visible.has(roomId)) throw new MatrixError('M_FORBIDDEN', 'You may not see this room')
+    const spaces = [...visible.values()].filter((room) => room.room_type === 'm.space')
+    const links = await spaceLinks(
+      sql,
+      spaces.map((space) => space.room_nid),
+      childrenMax,
+    )
+    const children = new Map<number, ChildLink[]>(spaces.map((space) => [space.room_nid, []]))
+    for (const link of links) {
+      const child = childLink(link)
+      if (child && (!suggestedOnly || child.suggested)) children.get(link.room_nid)?.push(child)
+    }
+    for (const of of children.values()) of.sort(byOrder)
+    const childrenOf = (room: string) => children.get(visible.get(room)?.room_nid ?? 0) ?? []
+
+    const order = walkSpace(roomId, maxDepth, {
+      visible: (room) => visible.has(room),
+      childrenOf: (room) => childrenOf(room).map((child) => child.link.state_key),
+    })
+    const rooms = order.slice(start, start + limit).flatMap((room_id) => {
+      const room = visible.get(room_id)
+      if (!room) return []
+      const state = childrenOf(room_id).map(({ link }) => childJson(link))
+      return [`${JSON.stringify(previewJson(room)).slice(0, -1)},"children_state":[${state.join(',')}]}`]
+    })
+    const next = start + limit < order.length ? `,"next_batch":"h1_${start + limit}_${walk}"` : ''
+    return new RawJson(`{"rooms":[${rooms.join(',')}]${next}}`)
+  },
+})
+
+function childJson(link: ChildLink['link']): string {
+  const event = strippedStateJson({ ...link, type: 'm.space.child' })
+  return `${event.slice(0, -1)},"origin_server_ts":${link.origin_server_ts}}`
+}
+
+function depthOf(text: string | undefined): number {
+  if (text === undefined || text === '') return depthMax
+  if (!/^\d{1,15}$/.test(text)) {
+    throw new MatrixError('M_INVALID_PARAM', 'Query parameter max_depth must be a whole number')
+  }
+  return Math.min(Number(text), depthMax)
+}
+
+/** `walk` is what may not change between the pages. */
+function startOf(token: string, walk: string): number {
+  const match = /^h1_(\d{1,9})_(\d+_[01])$/.exec(token)
+  if (!match) throw new MatrixError('M_INVALID_PARAM', 'Query parameter from is not a token of this server')
+  if (match[2] !== walk) {
+    throw new MatrixError('M_INVALID_PARAM', 'suggested_only and max_depth cannot change between pages')
+  }
+  return Number(match[1])
+}
