@@ -51,7 +51,15 @@ export const getSync = route({
 /** Waits as long as the query says, where there is a token and nothing new. */
 export async function answerSync(
   deps: SyncDeps,
-  { query, requester, request }: Pick<SyncRequest, 'query' | 'requester' | 'request'>,
+  {
+    query,
+    requester,
+    request,
+    inbox = true,
+  }: Pick<SyncRequest, 'query' | 'requester' | 'request'> & {
+    /** Whether the token says which messages to its device the client has. */
+    readonly inbox?: boolean
+  },
 ): Promise<RawJson> {
   const found = deps.filters.get(requester.user_id, query.filter)
   const filter = found instanceof Promise ? await found : found
@@ -65,7 +73,7 @@ export async function answerSync(
     tellPresence(deps, user, query.set_presence ?? 'online')
     const since = token && reconciled(token, deps.replication.positions())
     // While this is under way, what is new is waited for and read.
-    const acknowledged = since && acknowledge(deps, user, requester.device_id, since.to_device)
+    const acknowledged = inbox && since && acknowledge(deps, user, requester.device_id, since.to_device)
     const answer = await sync(deps, user, { requester, query, filter, since, request })
     // Who begins anew after this answer must not meet again what it acknowledged.
     if (acknowledged) await acknowledged

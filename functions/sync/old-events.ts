@@ -13,7 +13,7 @@ import { clientEventJson } from '../../shared/timeline/client-json.ts'
 import { createRoomReader, type RoomReader, type RoomView } from '../../shared/timeline/room-reader.ts'
 import { timelinePage } from '../../shared/timeline/timeline-page.ts'
 import { route, type SyncDeps } from './deps.ts'
-import { syncAnswer } from './old-sync.ts'
+import { oldToken, syncAnswer } from './old-sync.ts'
 
 const timeoutMaxMs = 120_000
 /** Of one room in one answer; what is more is passed over, as by a sync that is limited. */
@@ -53,13 +53,15 @@ interface Asked {
 /** A sync tells what has changed, and waits until something has; the events are read anew, so that none is left out where
  *  a sync's timeline is cut. */
 async function eventsSince(deps: SyncDeps, user: Requester, { from, timeoutMs, request }: Asked): Promise<RawJson> {
-  const start = encodeSyncToken(from)
-  const answer = await syncAnswer(deps, { user, request, query: { since: start, timeout: timeoutMs } })
+  const start = oldToken(from)
+  const since = encodeSyncToken({ ...from, to_device: deps.replication.positions().to_device })
+  const answer = await syncAnswer(deps, { user, request, query: { since, timeout: timeoutMs } })
   const { join = {}, leave = {}, invite = {} } = answer.rooms ?? {}
-  const upTo = parseSyncToken(answer.next_batch).events
+  const next = parseSyncToken(answer.next_batch)
+  const upTo = next.events
   return new RawJson(
     (async function* () {
-      yield `{"start":"${start}","end":"${answer.next_batch}","chunk":[`
+      yield `{"start":"${start}","end":"${oldToken(next)}","chunk":[`
       let before = ''
       const listed = (events: readonly string[]) => {
         const json = events.length === 0 ? '' : before + events.join(',')
@@ -108,9 +110,7 @@ async function peek(
       const range = { after: from.events, upTo: upTo.events }
       const chunk = await eventsOf(deps, user, { ...view, upTo: upTo.events }, range)
       if (chunk.length > 0 || deps.clock.now() >= deadline || request.signal.aborted) {
-        return new RawJson(
-          `{"start":"${encodeSyncToken(from)}","end":"${encodeSyncToken(upTo)}","chunk":[${chunk.join(',')}]}`,
-        )
+        return new RawJson(`{"start":"${oldToken(from)}","end":"${oldToken(upTo)}","chunk":[${chunk.join(',')}]}`)
       }
       await news.heard
     } finally {
