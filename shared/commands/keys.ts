@@ -3,6 +3,7 @@
 import * as v from 'valibot'
 import { DeviceId, UserId } from '../matrix/ids.ts'
 import { defineCommand } from './define.ts'
+import { shardCount } from './shards.ts'
 
 const noReply = v.object({})
 
@@ -42,7 +43,10 @@ export const keyCommands = {
   /** Gives out a key for each claim that can be met, each one-time key once and never again. All users are of one shard. */
   claimKeys: defineCommand({
     name: 'claimKeys',
-    request: v.object({ shard: v.number(), claims: v.array(KeyClaim) }),
+    request: v.object({
+      shard: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(shardCount - 1)),
+      claims: v.array(KeyClaim),
+    }),
     response: v.object({
       keys: v.array(v.object({ user_id: UserId, device_id: DeviceId, ...ClaimableKey.entries })),
     }),

@@ -73,6 +73,8 @@ describe('which main gets which command', () => {
   test.each(Object.keys(commands))('%s: whoever has a user or a room has a shard', (name) => {
     const credentials = { type: 'm.login.password', user_id }
     const refresh_token = newToken('grt', user_id)
-    expect(shard(name, { user_id, room_id, credentials, refresh_token })).toBeTypeOf('number')
+    expect(shard(name, { user_id, room_id, credentials, refresh_token, reporter: user_id, shard: 5 })).toBeTypeOf(
+      'number',
+    )
   })
 })
