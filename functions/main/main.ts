@@ -16,11 +16,13 @@ import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
+import { pusherHandlers } from './commands/pushers.ts'
 import { reportHandlers } from './commands/reports.ts'
 import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes } from './commands/rooms/room-command-deps.ts'
+import { serverNoticeHandlers } from './commands/server-notices.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
@@ -210,6 +212,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...dehydratedDeviceHandlers({ sql, committer, clock, queue, endedRows }),
     ...roomKeyHandlers({ sql, committer, endedRows }),
     ...reportHandlers({ committer, clock }),
+    ...pusherHandlers({ sql, committer, clock, queue }),
+    ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
   }
   const runner =
     sharing &&

@@ -3,9 +3,11 @@ import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
+import { pusherCommands } from './pushers.ts'
 import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
+import { serverNoticeCommands } from './server-notices.ts'
 import { toDeviceCommands } from './to-device.ts'
 import { userDataCommands } from './user-data.ts'
 
@@ -18,5 +20,7 @@ export const commands = {
   ...toDeviceCommands,
   ...roomKeyCommands,
   ...reportCommands,
+  ...pusherCommands,
+  ...serverNoticeCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

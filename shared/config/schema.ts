@@ -292,6 +292,27 @@ export const Config = v.object({
     }),
     {},
   ),
+  server_notices: v.optional(
+    v.object({
+      localpart: v.optional(
+        v.pipe(
+          v.string(),
+          v.regex(/^_[a-z0-9._=\-/+]{0,100}$/, 'expected _ and then a-z, 0-9, ._=-/+'),
+          v.description(
+            'Of the account that messages of the server come from. It begins with _: nobody can register that.',
+          ),
+        ),
+        '_server',
+      ),
+      display_name: v.optional(v.pipe(v.string(), v.minLength(1), v.description('The name it has.')), 'Server notices'),
+      avatar_url: v.optional(v.pipe(v.string(), v.startsWith('mxc://'), v.description('mxc:// URI of its picture.'))),
+      room_name: v.optional(
+        v.pipe(v.string(), v.minLength(1), v.description('Name of the rooms it writes in.')),
+        'Server notices',
+      ),
+    }),
+    {},
+  ),
   presence: v.optional(v.object({ enabled: v.optional(v.pipe(bool, v.description('Tell who is online.')), true) }), {}),
   user_directory: v.optional(
     v.object({

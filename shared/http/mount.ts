@@ -159,6 +159,9 @@ async function call(
       user = found instanceof Promise ? await found : found
       // For the access log, which sees the request from outside.
       if (c.env) (c.env as RequestNotes).user_id = user.user_id
+      if (route.auth === 'admin' && !user.admin) {
+        throw new MatrixError('M_FORBIDDEN', 'You are not an administrator of this server')
+      }
       if (user.guest && route.auth === 'user') {
         throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
       }

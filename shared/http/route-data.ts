@@ -187,6 +187,8 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'GET /_matrix/client/versions',
       'GET /_synapse/admin/v1/register',
       'POST /_synapse/admin/v1/register',
+      'POST /_synapse/admin/v1/send_server_notice',
+      'PUT /_synapse/admin/v1/send_server_notice/:txnId',
       'GET /_synapse/admin/ganglion',
       'GET /_synapse/admin/v1/ganglion/status',
     ],

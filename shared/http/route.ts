@@ -56,19 +56,22 @@ export interface RouteInput<Params, Query, Body, User> {
   readonly request: RequestInfo
 }
 
+/** `user`: a token of a full account; `admin`: of an administrator; `guest`: guests too; `optional`: known if a token is
+ *  there; `none`. */
+export type RouteAuth = 'user' | 'admin' | 'guest' | 'optional' | 'none'
+
 export interface RouteDeclaration<
   Deps,
   P extends Schema | undefined,
   Q extends Schema | undefined,
   B extends Schema | undefined,
-  A extends 'user' | 'guest' | 'optional' | 'none',
+  A extends RouteAuth,
 > {
   readonly method: Method
   /** `:name` for parameters; `*` at the end takes the rest. Without the version prefix's aliases: `r0` paths are served as `v3`. */
   readonly path: string
   /** Anchor in the specification. */
   readonly spec: string
-  /** `user`: a token of a full account; `guest`: guests too; `optional`: known if a token is there; `none`. */
   readonly auth: A
   readonly limit?: RateLimit
   /** What the edge may stick by; a cache hint only. */
@@ -98,7 +101,7 @@ export interface Route<Deps> {
   readonly method: Method
   readonly path: string
   readonly spec: string
-  readonly auth: 'user' | 'guest' | 'optional' | 'none'
+  readonly auth: RouteAuth
   readonly limit?: RateLimit
   readonly sticky?: 'user' | 'room' | 'origin'
   readonly params?: Schema
@@ -112,7 +115,7 @@ export interface Route<Deps> {
 /** Declares the routes of one role: `const route = routesFor<ClientDeps>()`. */
 export function routesFor<Deps>() {
   return <
-    const A extends 'user' | 'guest' | 'optional' | 'none',
+    const A extends RouteAuth,
     P extends Schema | undefined = undefined,
     Q extends Schema | undefined = undefined,
     B extends Schema | undefined = undefined,

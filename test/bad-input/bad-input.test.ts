@@ -94,7 +94,7 @@ async function positions(): Promise<unknown> {
 
 const named = routes.map((route) => ({ ...route, name: `${route.method} ${route.path}` }))
 const withBody = named.filter((route) => route.body !== undefined)
-const withToken = named.filter((route) => route.auth === 'user' || route.auth === 'guest')
+const withToken = named.filter((route) => route.auth === 'user' || route.auth === 'admin' || route.auth === 'guest')
 const withParams = named.filter((route) => route.path.includes(':'))
 
 describe('client-server-api/#standard-error-response', () => {

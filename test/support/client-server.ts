@@ -35,7 +35,7 @@ export const password = 'superuser'
 export interface ClientServer {
   readonly main: TestMain
   /** A new user with a first device. */
-  register(localpart: string): Promise<TestClient>
+  register(localpart: string, options?: { readonly admin?: boolean }): Promise<TestClient>
   /** A further device. */
   login(user_id: UserId, device_id?: string): Promise<TestClient>
   /** Another sync process: nothing of what was in memory is left. */
@@ -104,12 +104,12 @@ export async function clientServer(): Promise<ClientServer> {
 
   return {
     main,
-    async register(localpart) {
+    async register(localpart, { admin = false } = {}) {
       const { session } = await commands.register({
         user_id: `@${localpart}:hs1` as UserId,
         password,
         kind: 'user',
-        admin: false,
+        admin,
         session: { refreshable: false },
       })
       if (!session) throw new Error('no session')

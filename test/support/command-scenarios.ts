@@ -59,6 +59,16 @@ export function commandScenarios(main: MainClient): Scenarios {
     const keys = { device_keys, one_time_keys: [oneTimeKey('a')], fallback_keys: [oneTimeKey('f')] }
     return { user_id, device_id, device_data: { algorithm: 'a' }, ...keys }
   }
+  const pusher = {
+    app_id: 'org.app',
+    pushkey: 'key',
+    kind: 'http',
+    app_display_name: 'App',
+    device_display_name: 'Phone',
+    lang: 'en',
+    data: { url: 'https://gateway.hs1/_matrix/push/v1/notify' },
+    append: false,
+  } as const
   const roomKey = {
     room_id: '!r:hs1' as RoomId,
     session_id: 's',
@@ -89,6 +99,19 @@ export function commandScenarios(main: MainClient): Scenarios {
       return { credentials: { type: 'm.login.token', token: login_token }, session: { refreshable: true } }
     },
     createOpenIdToken: async () => ({ user_id: (await user()).user_id }),
+    async setPusher() {
+      const { user_id, device_id } = await user()
+      return { ...pusher, user_id, device_id }
+    },
+    async deletePusher() {
+      const { user_id, device_id } = await user()
+      await main.setPusher({ ...pusher, user_id, device_id })
+      return { user_id, app_id: pusher.app_id, pushkey: pusher.pushkey }
+    },
+    async sendServerNotice() {
+      const { user_id } = await user()
+      return { user_id, type: 'm.room.message', content: { body: 'Closing at six' }, txn_id: 'notice' }
+    },
     async fileReport() {
       const { room_id, user_id } = await room()
       return { reporter: user_id, about: { kind: 'room', room_id }, reason: 'unkind' }
@@ -288,6 +311,7 @@ const growing = [
   'room_key_versions',
   'room_keys',
   'reports',
+  'pushers',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

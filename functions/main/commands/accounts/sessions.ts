@@ -172,6 +172,7 @@ async function refresh(deps: AccountDeps, user_id: UserId, hash: Buffer) {
 const deviceTables = [
   'access_tokens',
   'refresh_tokens',
+  'pushers',
   'device_keys',
   'one_time_keys',
   'claimed_keys',

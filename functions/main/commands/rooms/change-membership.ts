@@ -8,6 +8,7 @@ import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { answered } from '../../command-call.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
+import { noticesSender } from '../server-notices.ts'
 import { replacesRoom } from './carry-over.ts'
 import { checkGuest } from './guests.ts'
 import { joinContent } from './join-content.ts'
@@ -82,6 +83,15 @@ async function check(deps: RoomCommandDeps, room: Room, request: Request, before
       return
     case 'leave':
       if (before === 'leave') throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
+      if (
+        before === 'invite' &&
+        stateEntry(room, 'm.room.create', '')?.sender === noticesSender(deps.config, deps.serverName)
+      ) {
+        throw new MatrixError(
+          'M_CANNOT_LEAVE_SERVER_NOTICE_ROOM',
+          'What this server has to say to you can not be refused',
+        )
+      }
       return
     case 'kick':
       if (before !== 'join' && before !== 'invite' && before !== 'knock') {

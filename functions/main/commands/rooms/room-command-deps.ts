@@ -12,7 +12,7 @@ import type { UpgradeCarryOver } from './carry-over.ts'
 export interface RoomCommandDeps {
   readonly sql: MainSql
   readonly clock: Clock
-  readonly config: Pick<Config, 'rooms'>
+  readonly config: Pick<Config, 'rooms' | 'server_notices'>
   readonly serverName: ServerName
   readonly committer: Committer
   readonly nids: Nids
