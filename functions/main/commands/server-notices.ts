@@ -55,16 +55,15 @@ export function serverNoticeHandlers(deps: ServerNoticeDeps): Pick<MainClient, '
 
   /** The room of the user's notices, where the user is or is invited. */
   async function roomFor(user_id: UserId): Promise<RoomId> {
-    const [held] = await sql<{ room_id: RoomId; membership: string; tagged: boolean }[]>`
-      select r.room_id, m.membership, exists (select from account_data d
-        where d.user_id = m.user_id and d.room_nid = m.room_nid and d.type = 'm.tag'
-          and d.content::json -> 'tags' ->> ${tag} is not null) as tagged
+    const [held] = await sql<{ room_id: RoomId; membership: string; tags: string | null }[]>`
+      select r.room_id, m.membership, (select content from account_data d
+        where d.user_id = m.user_id and d.room_nid = m.room_nid and d.type = 'm.tag') as tags
       from memberships m join rooms r using (room_nid)
       where m.user_id = ${user_id} and r.creator = ${sender} order by m.position desc limit 1`
     if (held?.membership === 'join') return held.room_id
     const room_id = held ? held.room_id : await newRoom(user_id)
     // Clients show the room as the server's by this.
-    if (!held?.tagged) await everywhere.setTag({ user_id, room_id, tag, content: '{}' })
+    if (!hasTag(held?.tags)) await everywhere.setTag({ user_id, room_id, tag, content: '{}' })
     if (held && held.membership !== 'invite') {
       await everywhere.changeMembership({ room_id, user_id: sender, target: user_id, action: 'invite' })
     }
@@ -80,6 +79,12 @@ export function serverNoticeHandlers(deps: ServerNoticeDeps): Pick<MainClient, '
       power_level_content_override: { users_default: readersLevel },
     })
     return room_id
+  }
+
+  /** `tags`: JSON text of m.tag, as the user's clients may have written it. */
+  function hasTag(tags: string | null | undefined): boolean {
+    const content: { tags?: Record<string, unknown> | null } = tags ? JSON.parse(tags) : {}
+    return content.tags?.[tag] !== undefined
   }
 
   return {
