@@ -9,12 +9,16 @@ export interface StateSize {
   readonly storedBytes: number
   /** JSON of all the state events. */
   readonly jsonBytes: number
-  /** The whole state at an old event: in a process that has nothing in its caches but the names of keys, then again. */
-  readonly loadMs: number
+  /** The whole states at old events from all over the history, each read once, oldest first, in a process that had read the
+   *  state of today; and the last of them once more. */
+  readonly loadsMs: readonly number[]
   readonly loadAgainMs: number
   readonly members: number
   readonly expectedMembers: number
 }
+
+/** So many states are read. */
+const oldEvents = 20
 
 /** A membership event as a server stores it, in the usual size. */
 function memberJson(member: number, change: number): string {
@@ -57,7 +61,7 @@ export async function measureStateSize(
   }
   let jsonBytes = 0
   let heads: number[] = []
-  let old: number | undefined
+  const old: number[] = []
   let seed = 42
   const random = (below: number) => {
     seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648
@@ -92,7 +96,7 @@ export async function measureStateSize(
       roots.push(...merged.writes.roots)
       heads = [merged.root_id]
     }
-    if (change === Math.floor(changes / 2)) old = heads[0]
+    if (change >= members && change % Math.ceil((changes - members) / oldEvents) === 0) old.push(heads[0]!)
     if (roots.length >= 1000) await store()
   }
   await store()
@@ -102,17 +106,19 @@ export async function measureStateSize(
   // Reading the state of today teaches the names of keys; it shares few nodes with the old one.
   const cold = createStateTrees({ sql, nids })
   const state = await cold.load(heads[0]!)
-  const loads: number[] = []
-  for (let i = 0; i < 2; i++) {
+  const loadsMs: number[] = []
+  for (const root of [...old, old.at(-1)!]) {
     const start = performance.now()
-    await cold.load(old ?? heads[0]!)
-    loads.push(performance.now() - start)
+    const loaded = await cold.load(root)
+    loadsMs.push(performance.now() - start)
+    if (loaded.size !== state.size) throw new Error(`the state at an old event has ${loaded.size} entries`)
   }
+  const loadAgainMs = loadsMs.pop()!
   return {
     storedBytes: size?.bytes ?? 0,
     jsonBytes,
-    loadMs: loads[0] ?? Number.NaN,
-    loadAgainMs: loads[1] ?? Number.NaN,
+    loadsMs,
+    loadAgainMs,
     members: state.size,
     expectedMembers: Math.min(members, changes),
   }
