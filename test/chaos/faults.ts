@@ -165,16 +165,23 @@ export const faults: readonly Fault[] = [
     },
   },
   {
-    name: 'sync handlers come and go',
+    name: 'one sync handler becomes eight, and one again',
     recoversWithinMs: 5_000,
     mayRefuse: false,
     async run({ roles }) {
-      const first = running(roles.of('sync')).length
-      const added = await Promise.all([roles.add('sync'), roles.add('sync')])
+      const [, ...resting] = running(roles.of('sync'))
+      const expectRunning = (count: number) => {
+        const found = running(roles.of('sync')).length
+        if (found !== count) throw new Error(`${found} sync handlers run, not ${count}`)
+      }
+      await Promise.all(resting.map((one) => one.stop()))
+      expectRunning(1)
+      const added = await Promise.all(Array.from({ length: 7 }, () => roles.add('sync')))
+      expectRunning(8)
       await sleep(1_000)
-      await Promise.all(added.map((one) => one.stop()))
-      const left = running(roles.of('sync')).length
-      if (left !== first) throw new Error(`${left} sync handlers run, not ${first}`)
+      for (const one of added) await one.stop()
+      expectRunning(1)
+      await Promise.all(resting.map((one) => one.start()))
     },
   },
 ]
