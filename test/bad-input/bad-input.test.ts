@@ -22,6 +22,7 @@ let database: TestDatabase
 let server: ServerProcess
 let http: HttpClient
 let user: { user_id: string; access_token: string }
+let admin: { user_id: string; access_token: string }
 let good: Record<string, string>
 
 beforeAll(async () => {
@@ -30,6 +31,7 @@ beforeAll(async () => {
   await server.start()
   http = new HttpClient('127.0.0.1', server.port)
   user = await server.register('mallory')
+  admin = await server.register('root', { admin: true })
   const { room_id } = await http.json<{ room_id: string }>(
     'POST',
     '/_matrix/client/v3/createRoom',
@@ -97,6 +99,9 @@ const withBody = named.filter((route) => route.body !== undefined)
 const withToken = named.filter((route) => route.auth === 'user' || route.auth === 'admin' || route.auth === 'guest')
 const withParams = named.filter((route) => route.path.includes(':'))
 
+/** Of somebody who gets as far as the route's own checks. */
+const tokenFor = ({ auth }: Target) => (auth === 'admin' ? admin : user).access_token
+
 describe('client-server-api/#standard-error-response', () => {
   test.each(withToken)('$name needs a token that is known', async ({ method, path }) => {
     const url = fill(path, {})
@@ -111,33 +116,28 @@ describe('client-server-api/#standard-error-response', () => {
     }
   })
 
-  test.each(withBody)(
-    '$name refuses bodies that are not JSON objects, and stores nothing',
-    async ({ method, path }) => {
-      const url = withNeededQuery(path)
-      const before = await positions()
-      const notJson = ['{', '{"a":1,}', "{'a':1}", '{"a":1}x', 'NaN', '\ufeff{', '{"a":\u0001}', '"\\ud8"', '\0']
-      for (const body of notJson) {
-        expectMatrixError(
-          await http.request(method, url, user.access_token, body),
-          `${url} ${body}`,
-          /M_NOT_JSON|M_BAD_JSON/,
-        )
-      }
-      for (const body of ['[]', 'null', '1', '"text"', 'true', '[{}]', `${'['.repeat(50_000)}${']'.repeat(50_000)}`]) {
-        expectMatrixError(await http.request(method, url, user.access_token, body), `${url} ${body.slice(0, 20)}`)
-      }
-      expect(await positions(), `${url} stored something`).toEqual(before)
-    },
-  )
+  test.each(withBody)('$name refuses bodies that are not JSON objects, and stores nothing', async (route) => {
+    const { method, path } = route
+    const [url, token] = [withNeededQuery(path), tokenFor(route)]
+    const before = await positions()
+    const notJson = ['{', '{"a":1,}', "{'a':1}", '{"a":1}x', 'NaN', '\ufeff{', '{"a":\u0001}', '"\\ud8"', '\0']
+    for (const body of notJson) {
+      expectMatrixError(await http.request(method, url, token, body), `${url} ${body}`, /M_NOT_JSON|M_BAD_JSON/)
+    }
+    for (const body of ['[]', 'null', '1', '"text"', 'true', '[{}]', `${'['.repeat(50_000)}${']'.repeat(50_000)}`]) {
+      expectMatrixError(await http.request(method, url, token, body), `${url} ${body.slice(0, 20)}`)
+    }
+    expect(await positions(), `${url} stored something`).toEqual(before)
+  })
 
-  test.each(withBody)('$name refuses deep and oversized bodies', async ({ method, path }) => {
-    const url = withNeededQuery(path)
+  test.each(withBody)('$name refuses deep and oversized bodies', async (route) => {
+    const { method, path } = route
+    const [url, token] = [withNeededQuery(path), tokenFor(route)]
     const deep = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`
-    expectMatrixError(await http.request(method, url, user.access_token, deep), `${url} deep`)
+    expectMatrixError(await http.request(method, url, token, deep), `${url} deep`)
     const large = `{"a":"${'x'.repeat(2_000_000)}"}`
     const client = new HttpClient('127.0.0.1', server.port)
-    const answer = await client.request(method, url, user.access_token, large)
+    const answer = await client.request(method, url, token, large)
     client.close()
     expectMatrixError(answer, `${url} large`, 'M_TOO_LARGE')
     expect(answer.status).toBe(413)
@@ -145,8 +145,9 @@ describe('client-server-api/#standard-error-response', () => {
 
   test.each(withBody)(
     '$name survives wrong types under every key that it reads',
-    async ({ method, path, body }) => {
-      const url = withNeededQuery(path)
+    async (route) => {
+      const { method, path, body } = route
+      const [url, token] = [withNeededQuery(path), tokenFor(route)]
       const keys = Object.keys((body as { entries?: object }).entries ?? {})
       const wrong = [
         null,
@@ -169,12 +170,7 @@ describe('client-server-api/#standard-error-response', () => {
       for (const key of [...keys, '__proto__', 'constructor', 'toString']) {
         for (const value of wrong) {
           if (key === 'logout_devices' || key === 'erase') continue
-          const answer = await http.request(
-            method,
-            url,
-            user.access_token,
-            `{${JSON.stringify(key)}:${JSON.stringify(value)}}`,
-          )
+          const answer = await http.request(method, url, token, `{${JSON.stringify(key)}:${JSON.stringify(value)}}`)
           expectNoFault(answer, `${url} ${key}=${JSON.stringify(value)}`)
         }
       }
@@ -182,7 +178,9 @@ describe('client-server-api/#standard-error-response', () => {
     120_000,
   )
 
-  test.each(withParams)('$name survives absurd path parameters', async ({ method, path }) => {
+  test.each(withParams)('$name survives absurd path parameters', async (route) => {
+    const { method, path } = route
+    const token = tokenFor(route)
     const names = [...path.matchAll(/:(\w+)/g)].map((match) => match[1] ?? '')
     const absurd = [
       '%00',
@@ -211,15 +209,15 @@ describe('client-server-api/#standard-error-response', () => {
       for (const value of absurd) {
         const url = fill(path, { [name]: value })
         const body = method === 'GET' || method === 'DELETE' ? undefined : '{}'
-        expectNoFault(await http.request(method, url, user.access_token, body), `${method} ${url.slice(0, 200)}`)
+        expectNoFault(await http.request(method, url, token, body), `${method} ${url.slice(0, 200)}`)
       }
     }
   })
 
   test.each(named.filter((route) => route.method === 'GET'))(
     '$name survives absurd query values',
-    async ({ path }) => {
-      const url = fill(path, {})
+    async (route) => {
+      const [url, token] = [fill(route.path, {}), tokenFor(route)]
       const keys = [
         'since',
         'from',
@@ -261,10 +259,7 @@ describe('client-server-api/#standard-error-response', () => {
         for (const value of values) {
           // A long poll is what `timeout` asks for; nobody waits for it here.
           if (key === 'timeout' && /^\d{2,}|1e/.test(value)) continue
-          expectNoFault(
-            await http.request('GET', `${url}?${key}=${value}`, user.access_token),
-            `${url}?${key}=${value}`,
-          )
+          expectNoFault(await http.request('GET', `${url}?${key}=${value}`, token), `${url}?${key}=${value}`)
         }
       }
     },

@@ -1,5 +1,6 @@
 /** matrix-js-sdk clients against a running server. */
 import * as sdk from 'matrix-js-sdk'
+import type { CryptoCallbacks } from 'matrix-js-sdk/lib/crypto-api/index.js'
 import type { Logger } from 'matrix-js-sdk/lib/logger.js'
 
 const ignore = () => {}
@@ -39,10 +40,13 @@ const startOptions: sdk.IStartClientOpts = {
 }
 
 /** A client of this account that does not sync yet. */
-export function quietClient(options: Account & { baseUrl: string; fetchFn?: typeof fetch }): Client {
+export function quietClient(
+  options: Account & { baseUrl: string; fetchFn?: typeof fetch; cryptoCallbacks?: CryptoCallbacks },
+): Client {
   return sdk.createClient({
     baseUrl: options.baseUrl,
     ...(options.fetchFn ? { fetchFn: options.fetchFn } : {}),
+    ...(options.cryptoCallbacks ? { cryptoCallbacks: options.cryptoCallbacks } : {}),
     userId: options.user_id,
     accessToken: options.access_token,
     deviceId: options.device_id,

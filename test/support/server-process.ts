@@ -23,7 +23,10 @@ export interface ServerProcess {
   /** SIGKILL, and waits. */
   kill(): Promise<void>
   /** A new account by the shared-secret registration. */
-  register(name: string): Promise<{ user_id: string; access_token: string; device_id: string; password: string }>
+  register(
+    name: string,
+    options?: { admin?: boolean },
+  ): Promise<{ user_id: string; access_token: string; device_id: string; password: string }>
   /** Stops it and removes its folder. */
   close(): Promise<void>
 }
@@ -96,14 +99,16 @@ ${(typeof options.config === 'function' ? options.config(baseUrl) : options.conf
     },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
-    async register(name) {
+    async register(name, { admin = false } = {}) {
       const url = `${baseUrl}/_synapse/admin/v1/register`
       const { nonce } = (await (await fetch(url)).json()) as { nonce: string }
       const password = randomBytes(12).toString('hex')
-      const mac = createHmac('sha1', sharedSecret).update([nonce, name, password, 'notadmin'].join('\0')).digest('hex')
+      const mac = createHmac('sha1', sharedSecret)
+        .update([nonce, name, password, admin ? 'admin' : 'notadmin'].join('\0'))
+        .digest('hex')
       const answer = await fetch(url, {
         method: 'POST',
-        body: JSON.stringify({ nonce, username: name, password, admin: false, mac }),
+        body: JSON.stringify({ nonce, username: name, password, admin, mac }),
       })
       if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
       const made = (await answer.json()) as { user_id: string; access_token: string; device_id: string }
