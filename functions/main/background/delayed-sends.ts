@@ -1,0 +1,136 @@
+/** Delayed events become due: one timer on the next of all whose users are this process's. What is due stays in the table
+ *  until it is sent, so whoever owns the user next goes on. */
+import type { Clock } from '../../../shared/clock.ts'
+import type { MainClient } from '../../../shared/commands/registry.ts'
+import type { RoomId } from '../../../shared/matrix/ids.ts'
+import type { MainSql } from '../../../shared/storage/sql.ts'
+
+/** Longer than this no timer is set: it looks again in between. */
+const lookAgainMs = 3_600_000
+const retryMs = 1_000
+/** Being sent at the same time; those that failed count until they are tried again. */
+const sendingMax = 128
+
+interface Due {
+  readonly delay_id: string
+  readonly room_id: RoomId
+  readonly send_ts: number
+}
+
+export interface DelayedSends {
+  /** Something is due at this time, at the latest. */
+  dueAt(ts: number): void
+  /** Looks what is due; called when users become this process's. */
+  resume(): void
+  /** Begins nothing more. What is being sent comes to its end, here or in the table. */
+  close(): Promise<void>
+}
+
+export interface DelayedSendsDeps {
+  readonly sql: MainSql
+  readonly clock: Clock
+  readonly send: MainClient['sendDelayedEvent']
+  /** The shards of this process's users; undefined: all. */
+  readonly shards: () => readonly number[] | undefined
+  readonly onError: (error: unknown) => void
+}
+
+export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
+  const { sql, clock, send, shards, onError } = deps
+  /** By delay_id. */
+  const sending = new Map<string, Promise<void>>()
+  /** The last of each room: those of one room go in the order in which they are due. */
+  const lastOfRoom = new Map<RoomId, Promise<void>>()
+  let closed = false
+  let armedTs = Number.POSITIVE_INFINITY
+  let cancel = () => {}
+  let looking: Promise<void> | undefined
+  let again = false
+
+  function arm(ts: number): void {
+    if (closed || ts >= armedTs) return
+    cancel()
+    armedTs = ts
+    cancel = clock.after(Math.min(Math.max(0, ts - clock.now()), lookAgainMs), () => {
+      armedTs = Number.POSITIVE_INFINITY
+      look()
+    })
+  }
+
+  function look(): void {
+    again = true
+    if (!closed) looking ??= lookOn()
+  }
+
+  async function lookOn(): Promise<void> {
+    try {
+      while (again && !closed) {
+        again = false
+        await pass()
+      }
+    } catch (error) {
+      if (!closed) onError(error)
+      arm(clock.now() + retryMs)
+    } finally {
+      looking = undefined
+    }
+  }
+
+  async function pass(): Promise<void> {
+    const free = sendingMax - sending.size
+    // Who is done looks again.
+    if (free <= 0) return
+    const now = clock.now()
+    const found = await next(free)
+    for (const due of found) {
+      if (due.send_ts > now) return arm(due.send_ts)
+      begin(due, now)
+    }
+    if (found.length === free) again = true
+    else arm(now + lookAgainMs)
+  }
+
+  async function next(count: number): Promise<Due[]> {
+    const mine = shards()
+    if (mine?.length === 0) return []
+    const busy = sql.array([...sending.keys()], 25)
+    return sql<Due[]>`
+      select delay_id, room_id, send_ts from delayed_events
+      where finalised_ts is null and delay_id <> all(${busy}::text[])
+        ${mine ? sql`and shard = any(${sql.array([...mine], 20)}::bigint[])` : sql``}
+      order by send_ts, place limit ${count}`
+  }
+
+  function begin(due: Due, now: number): void {
+    const { delay_id, room_id } = due
+    const before = lastOfRoom.get(room_id)
+    const mine = (async () => {
+      await before
+      if (closed) return
+      try {
+        await send({ delay_id, room_id, due_ts: now })
+      } catch (error) {
+        if (closed) return
+        onError(error)
+        await new Promise<void>((resolve) => clock.after(retryMs, resolve))
+      }
+    })()
+    sending.set(delay_id, mine)
+    lastOfRoom.set(room_id, mine)
+    void mine.finally(() => {
+      sending.delete(delay_id)
+      if (lastOfRoom.get(room_id) === mine) lastOfRoom.delete(room_id)
+      look()
+    })
+  }
+
+  return {
+    dueAt: arm,
+    resume: look,
+    async close() {
+      closed = true
+      cancel()
+      await looking
+    },
+  }
+}
