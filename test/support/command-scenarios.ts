@@ -118,7 +118,7 @@ export function commandScenarios(main: MainClient): Scenarios {
       return { user_id, type: 'm.room.message', content: { body: 'Closing at six' }, txn_id: 'notice' }
     },
     async scheduleDelayedEvent() {
-      return { ...(await room()), type: 'm.x', content: { n: next() }, delay_ms: 60_000, txn_id: next() }
+      return { ...(await room()), type: 'm.x', content: { n: next() }, delay_ms: 60_000 }
     },
     async updateDelayedEvent() {
       const { delay_id, user_id } = await delayed()

@@ -125,7 +125,7 @@ export const forgetRoom = route({
   method: 'POST',
   path: '/_matrix/client/v3/rooms/:roomId/forget',
   spec: 'client-server-api/#post_matrixclientv3roomsroomidforget',
-  auth: 'guest',
+  auth: 'user',
   sticky: 'room',
   params: v.object({ roomId: RoomId }),
   handle: ({ params: { roomId: room_id }, user: { user_id } }, { main }) => main.forgetRoom({ room_id, user_id }),
