@@ -49,9 +49,11 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
 
   function arm(ts: number): void {
     if (closed || ts >= armedTs) return
+    const delayMs = ts - clock.now()
+    if (delayMs <= 0) return look()
     cancel()
     armedTs = ts
-    cancel = clock.after(Math.min(Math.max(0, ts - clock.now()), lookAgainMs), () => {
+    cancel = clock.after(Math.min(delayMs, lookAgainMs), () => {
       armedTs = Number.POSITIVE_INFINITY
       look()
     })
@@ -80,14 +82,13 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
     const free = sendingMax - sending.size
     // Who is done looks again.
     if (free <= 0) return
-    const now = clock.now()
     const found = await next(free)
+    const now = clock.now()
     for (const due of found) {
       if (due.send_ts > now) return arm(due.send_ts)
       begin(due, now)
     }
     if (found.length === free) again = true
-    else arm(now + lookAgainMs)
   }
 
   async function next(count: number): Promise<Due[]> {
