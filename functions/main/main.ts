@@ -153,7 +153,6 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     sql,
     clock,
     send: (request) => everywhere.sendDelayedEvent(request),
-    shards: () => ownership && allShards.filter((shard) => ownership.owns(shard)),
     onError: (err) => log.error({ err }, 'a delayed event could not be sent; it is tried again'),
   })
   /** What changes a user's sessions, or the keys of their devices, runs one at a time a user. */
@@ -236,7 +235,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   // Of one writer all that is left over is its own.
   if (!ownership) {
     departures.resume()
-    delayedSends.resume()
+    delayedSends.gained(allShards)
   }
   return {
     commands: runner ? everywhere : outages.guard(handlers),
@@ -285,11 +284,12 @@ function followShards(
     of.rooms.roomsGained((room_id) => gained.has(shardOf(room_id)))
     of.transactions.forget()
     of.departures.resume()
-    of.delayedSends.resume()
+    of.delayedSends.gained(shards)
   })
   const offLost = ownership.onLost((shards) => {
     const lost = new Set(shards)
     of.rooms.roomsLost((room_id) => lost.has(shardOf(room_id)))
+    of.delayedSends.lost(shards)
   })
   return () => {
     offGained()

@@ -8,7 +8,6 @@ let clock: ReturnType<typeof fakeClock>
 let sends: DelayedSends
 let sent: string[]
 let errors: unknown[]
-let shards: number[] | undefined
 /** What becomes of one that is sent; by default it is not scheduled any more. */
 let outcome: (id: string) => Promise<void>
 
@@ -21,12 +20,10 @@ beforeEach(async () => {
   clock = fakeClock()
   sent = []
   errors = []
-  shards = undefined
   outcome = finalise
   sends = createDelayedSends({
     sql: database.sql,
     clock,
-    shards: () => shards,
     async send({ delay_id }) {
       sent.push(delay_id)
       await outcome(delay_id)
@@ -34,6 +31,7 @@ beforeEach(async () => {
     },
     onError: (error) => errors.push(error),
   })
+  sends.gained([0])
 })
 afterEach(() => sends.close())
 
@@ -87,19 +85,17 @@ test('what is further off than a timer reaches is not forgotten', async () => {
 })
 
 test('those of users of other processes are left to them, until they come here', async () => {
-  shards = [1, 2]
   await add('mine', 100, { shard: 2 })
   await add('theirs', 50, { shard: 3 })
   clock.advance(100)
-  sends.resume()
+  sends.gained([1, 2])
   await soon(() => sent).toEqual(['mine'])
   await settled()
-  shards = [3]
-  sends.resume()
+  sends.gained([3])
   await soon(() => sent).toEqual(['mine', 'theirs'])
-  shards = []
+  sends.lost([0, 1, 2, 3])
   await add('nobodys', 0, { shard: 3 })
-  sends.resume()
+  sends.dueAt(clock.now())
   await settled()
   expect(sent).toEqual(['mine', 'theirs'])
 })
@@ -115,7 +111,7 @@ test('those of one room go one after the other, in the order in which they are d
   await add('second', 20)
   await add('elsewhere', 25, { room: '!other:x' })
   clock.advance(30)
-  sends.resume()
+  sends.gained([0])
   await soon(() => sent.toSorted()).toEqual(['elsewhere', 'first'])
   for (const [id, then] of [
     ['first', 'second'],
@@ -139,7 +135,7 @@ test('what fails is tried again a second later, and holds up no other room', asy
   await add('bad', 10, { room: '!bad:x' })
   await add('good', 10)
   clock.advance(10)
-  sends.resume()
+  sends.gained([0])
   await soon(() => sent.toSorted()).toEqual(['bad', 'good'])
   await settled()
   for (let i = 2; i <= 3; i++) {
@@ -165,7 +161,7 @@ test('however many are due, so many are sent at a time', async () => {
   await database.sql`
     insert into delayed_events (delay_id, shard, user_id, room_id, type, content, delay_ms, scheduled_ts, send_ts)
     select 'd' || i, 0, '@a:x', '!' || i || ':x', 't', '{}', 1, 1, i from generate_series(1, 1000) i`
-  sends.resume()
+  sends.gained([0])
   await soon(() => sent.length).toBe(1000)
   await settled()
   expect(new Set(sent).size).toBe(1000)
@@ -177,7 +173,7 @@ test('closed, it begins nothing more', async () => {
   await schedule('never', 100)
   await sends.close()
   clock.advance(1_000)
-  sends.resume()
+  sends.gained([0])
   sends.dueAt(clock.now())
   await settled()
   expect(sent).toEqual([])

@@ -20,8 +20,9 @@ interface Due {
 export interface DelayedSends {
   /** Something is due at this time, at the latest. */
   dueAt(ts: number): void
-  /** Looks what is due; called when users become this process's. */
-  resume(): void
+  /** Users of these shards are this process's from now on: it looks what of theirs is due. */
+  gained(shards: readonly number[]): void
+  lost(shards: readonly number[]): void
   /** Begins nothing more. What is being sent comes to its end, here or in the table. */
   close(): Promise<void>
 }
@@ -30,13 +31,13 @@ export interface DelayedSendsDeps {
   readonly sql: MainSql
   readonly clock: Clock
   readonly send: MainClient['sendDelayedEvent']
-  /** The shards of this process's users; undefined: all. */
-  readonly shards: () => readonly number[] | undefined
   readonly onError: (error: unknown) => void
 }
 
 export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
-  const { sql, clock, send, shards, onError } = deps
+  const { sql, clock, send, onError } = deps
+  /** Of this process's users. What is asked for is theirs alone, also before the first command on the shard is taken. */
+  const shards = new Set<number>()
   /** By delay_id. */
   const sending = new Map<string, Promise<void>>()
   /** The last of each room: those of one room go in the order in which they are due. */
@@ -92,13 +93,12 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
   }
 
   async function next(count: number): Promise<Due[]> {
-    const mine = shards()
-    if (mine?.length === 0) return []
+    if (shards.size === 0) return []
     const busy = sql.array([...sending.keys()], 25)
+    const mine = sql.array([...shards], 20)
     return sql<Due[]>`
       select delay_id, room_id, send_ts from delayed_events
-      where finalised_ts is null and delay_id <> all(${busy}::text[])
-        ${mine ? sql`and shard = any(${sql.array([...mine], 20)}::bigint[])` : sql``}
+      where finalised_ts is null and shard = any(${mine}::bigint[]) and delay_id <> all(${busy}::text[])
       order by send_ts, place limit ${count}`
   }
 
@@ -127,7 +127,13 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
 
   return {
     dueAt: arm,
-    resume: look,
+    gained(more) {
+      for (const shard of more) shards.add(shard)
+      look()
+    },
+    lost(fewer) {
+      for (const shard of fewer) shards.delete(shard)
+    },
     async close() {
       closed = true
       cancel()
