@@ -51,7 +51,10 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
   function arm(ts: number): void {
     if (closed || ts >= armedTs) return
     const delayMs = ts - clock.now()
-    if (delayMs <= 0) return look()
+    if (delayMs <= 0) {
+      look()
+      return
+    }
     cancel()
     armedTs = ts
     cancel = clock.after(Math.min(delayMs, lookAgainMs), () => {
@@ -86,7 +89,10 @@ export function createDelayedSends(deps: DelayedSendsDeps): DelayedSends {
     const found = await next(free)
     const now = clock.now()
     for (const due of found) {
-      if (due.send_ts > now) return arm(due.send_ts)
+      if (due.send_ts > now) {
+        arm(due.send_ts)
+        return
+      }
       begin(due, now)
     }
     if (found.length === free) again = true
