@@ -401,6 +401,29 @@ describe('client-server-api/#syncing', () => {
     expect(wire.rooms.join[id].timeline.events[0]).toEqual({ content: { body: 'm', msgtype: 'm.text' } })
   })
 
+  test('MSC3874: filters by the relation of an event, from memory and from the database', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const { next_batch } = await server.sync(alice)
+    const event_id = await server.message(id, alice, 'root')
+    for (const rel_type of ['m.thread', 'm.reference']) {
+      const relates_to = { rel_type, event_id }
+      await server.send({ room: id, type: 'm.room.message', sender: alice, content: { body: rel_type }, relates_to })
+    }
+    const cases = [
+      { timeline: { 'org.matrix.msc3874.rel_types': ['m.thread'] }, shown: ['m.thread'] },
+      { timeline: { 'org.matrix.msc3874.not_rel_types': ['m.thread'] }, shown: ['root', 'm.reference'] },
+    ]
+    for (const restart of [false, true]) {
+      for (const { timeline, shown } of cases) {
+        if (restart) server.restart()
+        const answer = await server.sync(alice, { since: next_batch, filter: JSON.stringify({ room: { timeline } }) })
+        const { events } = answer.rooms.join[id].timeline
+        expect(events.map((event: { content: { body: string } }) => event.content.body)).toEqual(shown)
+      }
+    }
+  })
+
   test('a redacted event is nowhere to be seen, and no longer counts', async () => {
     const [alice, bob] = [user('alice'), user('bob')]
     const id = await created(alice)

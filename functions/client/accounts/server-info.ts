@@ -44,7 +44,9 @@ export const getCapabilities = route({
       'm.change_password': { enabled: config.password.enabled && !user.guest },
       'm.room_versions': {
         default: config.rooms.default_version,
-        available: Object.fromEntries(Object.keys(roomRules).map((version) => [version, 'stable'])),
+        available: Object.fromEntries(
+          Object.values(roomRules).map(({ version, stable }) => [version, stable ? 'stable' : 'unstable']),
+        ),
       },
       'm.set_displayname': { enabled: true },
       'm.set_avatar_url': { enabled: true },

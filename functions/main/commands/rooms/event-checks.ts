@@ -2,6 +2,7 @@
  *  these keep our own users' events well-formed. */
 
 import * as v from 'valibot'
+import { stateKeyOwner } from '../../../../shared/core/auth-rules.ts'
 import { isCreator } from '../../../../shared/core/power-levels.ts'
 import { RoomAlias } from '../../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../../../../shared/matrix/json-value.ts'
@@ -29,6 +30,9 @@ export async function checkContent(sql: MainSql, room: Room, event: ClientEvent)
   if (type === 'm.room.power_levels' && state_key === '') checkPowerLevels(room, content)
   else if (type === 'm.room.canonical_alias' && state_key === '') await checkCanonicalAlias(sql, room, content)
   else if (type === 'm.room.member') checkMember(state_key, content)
+  else if (room.rules.ownedState && state_key.startsWith('@') && stateKeyOwner(state_key) === undefined) {
+    throw new MatrixError('M_BAD_JSON', 'A state key with an @ is a user id, or begins with one and an underscore')
+  }
 }
 
 /** https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels */
