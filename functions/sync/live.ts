@@ -170,6 +170,7 @@ export class Live {
       user.privateReceipts = data.private_receipts
       user.privateReceiptsFrom = Math.max(before.receipts, data.private_receipts)
       user.ignored = data.ignored === null ? new Set() : ignoredUsers(data.ignored)
+      for (const [type, content] of Object.entries(data.invite_permission ?? {})) user.setInviteConfig(type, content)
       user.pushClass = pushClass
       if (this.replication.positions().invalidations !== before.invalidations) this.readPushClass(user)
       for (const row of rooms) {

@@ -251,6 +251,25 @@ describe('client-server-api/#syncing', () => {
     expect((await server.sync(alice, { since: answer.next_batch })).rooms).toBeUndefined()
   })
 
+  test.each([
+    ['m.invite_permission_config', { default_action: 'block' }],
+    ['org.matrix.msc4155.invite_permission_config', { ignored_users: ['@*'] }],
+    ['org.matrix.msc4155.invite_permission_config', { blocked_servers: ['*'] }],
+  ])('client-server-api/#invite-permission: what %s keeps out is not shown, until it is let in', async (type, rule) => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const { next_batch: since } = await server.sync(alice)
+    const id = await created(bob)
+    await server.member(id, alice, 'invite', bob)
+    await server.accountData(alice, type, rule)
+    for (const restart of [false, true]) {
+      if (restart) server.restart()
+      expect((await server.sync(alice)).rooms).toBeUndefined()
+      expect((await server.sync(alice, { since })).rooms).toBeUndefined()
+    }
+    await server.accountData(alice, type, {})
+    expect(Object.keys((await server.sync(alice)).rooms.invite)).toEqual([id])
+  })
+
   test('lazy loading sends the members that a timeline needs, once', async () => {
     const [alice, bob, carol] = [user('alice'), user('bob'), user('carol')]
     const id = await created(alice)

@@ -1,3 +1,4 @@
+import { invitePermissionTypes } from '../core/invite-permission.ts'
 import type { UserId } from '../matrix/ids.ts'
 import type { ReadSql } from './sql.ts'
 
@@ -7,6 +8,8 @@ export interface UserDataPositions {
   readonly private_receipts: number
   /** JSON text of `m.ignored_user_list`. */
   readonly ignored: string | null
+  /** From whom the user takes invites: JSON text by type. */
+  readonly invite_permission: Readonly<Record<string, string>> | null
 }
 
 /** Where a user's own data stands. */
@@ -17,7 +20,9 @@ export async function userDataPositions(sql: ReadSql, user: UserId): Promise<Use
       coalesce((select max(position) from receipts
         where user_id = ${user} and receipt_type = 'm.read.private'), 0) as private_receipts,
       (select content from account_data
-        where user_id = ${user} and room_nid = 0 and type = 'm.ignored_user_list') as ignored`
+        where user_id = ${user} and room_nid = 0 and type = 'm.ignored_user_list') as ignored,
+      (select json_object_agg(type, content) from account_data
+        where user_id = ${user} and room_nid = 0 and type in ${sql(invitePermissionTypes)}) as invite_permission`
   if (!row) throw new Error('a select without a table has one row')
   return row
 }

@@ -15,9 +15,9 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { hasRedactLevel, redactionTarget } from '../../rooms/redact.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
-import { checkInvitee } from './change-membership.ts'
 import { checkAnnotation, checkContent } from './event-checks.ts'
 import { checkGuest, closesToGuests, removeGuests } from './guests.ts'
+import { checkInvitees } from './invitees.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -72,6 +72,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
   let content = request.content
   await checkContent(deps.sql, room, { type, state_key, sender, content })
   let { redacts } = request
+  let unaware: ReadonlySet<string> | undefined
   if (type === 'm.room.redaction' && state_key === undefined) {
     ;({ redacts, content } = redactionOf(room, request, content))
     await checkRedaction(deps, room, request, redacts)
@@ -79,7 +80,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
   if (type === 'm.room.member') {
     // Who authorises a join is for the server to say.
     const { join_authorised_via_users_server: _claimed, ...own } = content
-    if (content.membership === 'invite') checkInvitee(deps, state_key as UserId)
+    if (content.membership === 'invite') unaware = await checkInvitees(deps, sender, [state_key as UserId])
     content = own
     if (content.membership === 'join' && state_key === sender) {
       if (request.guest && membershipOf(room, sender) !== 'join') await checkGuest(deps.sql, room)
@@ -95,6 +96,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
     device_id: request.device_id,
     txn_id: request.txn_id,
     origin_server_ts: request.origin_server_ts,
+    unnoticed: state_key !== undefined && unaware?.has(state_key),
   }
 }
 
