@@ -43,6 +43,7 @@ export const userDataCommands = {
     shard: () => ephemeralShard,
     repetition: 'harmless',
   }),
+  /** An empty object takes the entry away. */
   setAccountData: defineCommand({
     name: 'setAccountData',
     request: v.object({
