@@ -59,6 +59,8 @@ export class LiveUser {
   privateReceipts = 0
   privateReceiptsFrom = 0
   recentPrivateReceipts: ReceiptRow[] = []
+  /** Position of the last change of the threads that the user follows. */
+  threadSubscriptions = 0
   readonly inboxes = new Inboxes()
   ignored: ReadonlySet<string> = new Set()
   private readonly inviteConfigs = new Map<string, string>()

@@ -49,6 +49,9 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'PUT /_matrix/client/v3/sendToDevice/:eventType/:txnId',
     ],
     room: [
+      'DELETE /_matrix/client/unstable/io.element.msc4306/rooms/:roomId/thread/:threadRootId/subscription',
+      'GET /_matrix/client/unstable/io.element.msc4306/rooms/:roomId/thread/:threadRootId/subscription',
+      'PUT /_matrix/client/unstable/io.element.msc4306/rooms/:roomId/thread/:threadRootId/subscription',
       'GET /_matrix/client/v1/rooms/:roomId/hierarchy',
       'GET /_matrix/client/v1/rooms/:roomId/relations/:eventId',
       'GET /_matrix/client/v1/rooms/:roomId/relations/:eventId/:relType',
@@ -180,6 +183,7 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'POST /_matrix/client/v3/user_directory/search',
       'POST /_matrix/client/v3/users/:userId/report',
       'GET /_matrix/client/v3/voip/turnServer',
+      'GET /_matrix/client/unstable/io.element.msc4308/thread_subscriptions',
       'GET /_matrix/client/unstable/im.nheko.summary/summary/:roomIdOrAlias',
       'GET /_matrix/client/unstable/im.nheko.summary/rooms/:roomIdOrAlias/summary',
       'GET /_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms',

@@ -40,6 +40,8 @@ export const statusOf = {
   M_WRONG_ROOM_KEYS_VERSION: 403,
   M_UNKNOWN_POS: 400,
   M_UNAVAILABLE: 503,
+  'IO.ELEMENT.MSC4306.M_NOT_IN_THREAD': 400,
+  'IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION': 409,
 } as const
 export type Errcode = keyof typeof statusOf
 
