@@ -23,7 +23,7 @@ const inRoom = () => `rooms/${room_id}`
 
 /** A request that only a server with the feature answers so. */
 const requests: Readonly<
-  Record<string, () => readonly [method: string, path: string, body?: object, status?: number]>
+  Record<string, () => readonly [method: string, path: string, body?: object | undefined, status?: number]>
 > = {
   'uk.tcpip.msc4133': () => ['GET', `${api}/unstable/uk.tcpip.msc4133/profile/${alice.user_id}/m.tz`, undefined, 404],
   'uk.tcpip.msc4133.stable': () => ['PUT', `profile/${alice.user_id}/m.tz`, { 'm.tz': 'UTC' }],
