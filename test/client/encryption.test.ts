@@ -1,140 +1,37 @@
-/** End-to-end encryption as clients do it, and what it asks of the server; the server is killed between the steps. */
-import * as sdk from 'matrix-js-sdk'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+/** End-to-end encryption as clients do it, and what it asks of a server that is one process. */
+import { afterAll, beforeAll, test } from 'vitest'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
-import { HttpClient } from '../support/http-client.ts'
 import { type ServerProcess, serverProcess } from '../support/server-process.ts'
-import {
-  type CryptoClient,
-  cryptoClient,
-  cryptoOf,
-  deciphers,
-  decrypted,
-  type Recovery,
-  setUpCrossSigning,
-  setUpRecovery,
-  verify,
-} from './crypto-client.ts'
-import { until } from './sdk-client.ts'
-import { joins, membership, text } from './sdk-server.ts'
+import { encryptionStory } from './encryption-story.ts'
 
 let database: TestDatabase
 let server: ServerProcess
-const clients: CryptoClient[] = []
 beforeAll(async () => {
   database = await testDatabase()
   server = await serverProcess({ databaseUrl: database.url })
   await server.start()
 })
 afterAll(async () => {
-  for (const client of clients) client.stopClient()
   await server?.close()
   await database?.drop()
 })
 
-async function killed(): Promise<void> {
-  await server.kill()
-  await server.start()
-}
+let people = 0
 
-async function person(name: string, recovery: Recovery): Promise<CryptoClient> {
-  const account = await server.register(name)
-  const client = await cryptoClient({ ...account, baseUrl: server.baseUrl }, recovery)
-  clients.push(client)
-  return client
-}
-
-async function furtherDevice(of: CryptoClient, recovery: Recovery): Promise<CryptoClient> {
-  const login = await sdk.createClient({ baseUrl: server.baseUrl }).loginWithPassword(of.getSafeUserId(), of.password)
-  const client = await cryptoClient({ ...login, password: of.password, baseUrl: server.baseUrl }, recovery)
-  clients.push(client)
-  return client
-}
-
-test('client-server-api/#end-to-end-encryption: two users and their devices, through kills of the server', {
-  timeout: 120_000,
-}, async () => {
-  const [hers, his]: [Recovery, Recovery] = [new Map(), new Map()]
-  const phone = await person('alice', hers)
-  const bob = await person('bob', his)
-  const laptop = await furtherDevice(phone, hers)
-  const [alice_id, bob_id] = [phone.getSafeUserId(), bob.getSafeUserId()]
-
-  // An encrypted room: every device of both reads what each writes.
-  const { room_id } = await phone.createRoom({
-    preset: sdk.Preset.TrustedPrivateChat,
-    is_direct: true,
-    invite: [bob_id],
-    initial_state: [{ type: 'm.room.encryption', state_key: '', content: { algorithm: 'm.megolm.v1.aes-sha2' } }],
-  })
-  await until(bob, () => membership(bob, room_id) === 'invite', 'the invite')
-  await joins(bob, room_id)
-  await until(phone, () => phone.getRoom(room_id)?.getJoinedMemberCount() === 2, 'bob in the room')
-  const { event_id } = await text(phone, room_id, 'one')
-  for (const client of [bob, laptop]) await deciphers(client, room_id, 'one')
-  const stored = await phone.fetchRoomEvent(room_id, event_id)
-  expect(stored.type).toBe('m.room.encrypted')
-
-  await killed()
-  await text(bob, room_id, 'two')
-  for (const client of [phone, laptop]) await deciphers(client, room_id, 'two')
-
-  // Cross-signing, with what only the user knows kept in secret storage, and a backup of the keys of rooms.
-  await setUpCrossSigning(phone)
-  await setUpRecovery(phone)
-  expect(hers.size).toBe(1)
-  await killed()
-  await verify(() => cryptoOf(laptop).requestDeviceVerification(alice_id, phone.getDeviceId()!), phone)
-  const isOwn = async () =>
-    (await cryptoOf(bob).getDeviceVerificationStatus(alice_id, laptop.getDeviceId()!))?.signedByOwner === true
-  await until(bob, isOwn, "the laptop signed by alice's own key")
-  await until(laptop, () => cryptoOf(laptop).isCrossSigningReady(), 'the private keys on the laptop')
-
-  // The two users verify each other, over the room.
-  await setUpCrossSigning(bob)
-  await killed()
-  await until(laptop, () => cryptoOf(laptop).userHasCrossSigningKeys(bob_id), "bob's keys on the laptop")
-  await verify(() => cryptoOf(laptop).requestVerificationDM(bob_id, room_id), bob)
-  const trusts = async () => (await cryptoOf(phone).getUserVerificationStatus(bob_id)).isCrossSigningVerified()
-  await until(phone, trusts, 'bob verified on the other device too')
-
-  // One-time keys run out while bob is away: the fallback key opens the next session.
-  bob.offline = true
-  const http = new HttpClient('127.0.0.1', server.port)
-  const claim = { one_time_keys: { [bob_id]: { [bob.getDeviceId()!]: 'signed_curve25519' } } }
-  let claimed = 0
-  for (let fallback = false; !fallback; claimed++) {
-    const answer = await http.json<{ one_time_keys: Record<string, Record<string, Record<string, object>>> }>(
-      'POST',
-      '/_matrix/client/v3/keys/claim',
-      phone.getAccessToken()!,
-      claim,
+test.each(['sync', 'sliding sync'] as const)(
+  'client-server-api/#end-to-end-encryption by %s: two users and their devices, through kills of the server',
+  { timeout: 240_000 },
+  async (by) => {
+    await encryptionStory(
+      {
+        baseUrl: server.baseUrl,
+        register: (name) => server.register(`${name}${++people}`),
+        async restart() {
+          await server.kill()
+          await server.start()
+        },
+      },
+      by,
     )
-    const key = Object.values(answer.one_time_keys[bob_id]?.[bob.getDeviceId()!] ?? {})[0]
-    fallback = key !== undefined && 'fallback' in key
-    expect(claimed).toBeLessThan(200)
-  }
-  http.close()
-  expect(claimed).toBeGreaterThan(10)
-
-  // A new device restores the backup by what alice wrote down, and reads what was said before it was there.
-  await killed()
-  const tablet = await furtherDevice(phone, hers)
-  expect(await cryptoOf(tablet).userHasCrossSigningKeys(alice_id, true)).toBe(true)
-  await setUpCrossSigning(tablet)
-  const crypto = cryptoOf(tablet)
-  await crypto.loadSessionBackupPrivateKeyFromSecretStorage()
-  await crypto.checkKeyBackupAndEnable()
-  const { total, imported } = await crypto.restoreKeyBackup()
-  expect(imported).toBe(total)
-  for (const body of ['one', 'two']) await deciphers(tablet, room_id, body)
-
-  await text(tablet, room_id, 'three')
-  bob.offline = false
-  for (const client of [phone, laptop, bob]) await deciphers(client, room_id, 'three')
-  expect(decrypted(bob, room_id).filter((body) => ['one', 'two', 'three'].includes(body))).toEqual([
-    'one',
-    'two',
-    'three',
-  ])
-})
+  },
+)
