@@ -9,7 +9,6 @@ import {
   VerifierEvent,
 } from 'matrix-js-sdk/lib/crypto-api/index.js'
 import { type Account, type Client, quietClient, startSync, until } from './sdk-client.ts'
-import { slidingSync } from './sliding-client.ts'
 
 export interface CryptoClient extends Client {
   readonly password: string
@@ -22,14 +21,11 @@ export type Recovery = Map<string, Uint8Array<ArrayBuffer>>
 
 const stepMs = 20_000
 
-/** By which a client hears of what is new. */
-export type SyncKind = 'sync' | 'sliding sync'
-
-/** A device that encrypts, and syncs. `recovery` holds what its user knows. */
+/** A device that encrypts, and syncs, by sliding sync where it is started so. `recovery` holds what its user knows. */
 export async function cryptoClient(
   account: Account & { baseUrl: string; password: string },
   recovery: Recovery,
-  by: SyncKind = 'sync',
+  startOptions: (client: Client) => sdk.IStartClientOpts = () => ({}),
 ): Promise<CryptoClient> {
   const network = { offline: false }
   const client = quietClient({
@@ -44,7 +40,7 @@ export async function cryptoClient(
     },
   })
   await client.initRustCrypto({ useIndexedDB: false })
-  await startSync(client, by === 'sync' ? {} : { slidingSync: slidingSync(client) })
+  await startSync(client, startOptions(client))
   return Object.defineProperty(Object.assign(client, { password: account.password, offline: false }), 'offline', {
     get: () => network.offline,
     set: (offline: boolean) => void Object.assign(network, { offline }),

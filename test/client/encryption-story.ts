@@ -1,7 +1,7 @@
 /** What two users and their devices do with end-to-end encryption, whatever the server is made of; all of the server is killed
  *  between the steps. */
 import * as sdk from 'matrix-js-sdk'
-import { expect } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { HttpClient } from '../support/http-client.ts'
 import {
   type CryptoClient,
@@ -10,27 +10,45 @@ import {
   deciphers,
   decrypted,
   type Recovery,
-  type SyncKind,
   setUpCrossSigning,
   setUpRecovery,
   verify,
 } from './crypto-client.ts'
-import { type Account, until } from './sdk-client.ts'
+import { type Account, type Client, until } from './sdk-client.ts'
 import { joins, membership, text } from './sdk-server.ts'
+import { slidingSync } from './sliding-client.ts'
+import { type Stage, stages } from './stages.ts'
 
-/** The server of the story. */
-export interface Stage {
-  readonly baseUrl: string
-  register(name: string): Promise<Account & { password: string }>
-  /** Kills every process of it, and starts them again. */
-  restart(): Promise<void>
+/** A file of its own for each, so that they take place at the same time. */
+export function describeEncryption(name: keyof typeof stages): void {
+  describe.runIf(stages[name].there)(`client-server-api/#end-to-end-encryption, ${name}`, () => {
+    let stage: Stage | undefined
+    beforeAll(async () => {
+      stage = await stages[name].open()
+    })
+    afterAll(() => stage?.close())
+
+    test.each(['sync', 'sliding sync'] as const)(
+      'by %s: two users and their devices, through kills of the whole server',
+      { timeout: 240_000 },
+      async (by) => {
+        if (!stage) throw new Error('the server has not been started')
+        await encryptionStory(stage, by)
+      },
+    )
+  })
 }
 
-export async function encryptionStory(stage: Stage, by: SyncKind): Promise<void> {
+const startOptions = {
+  sync: () => ({}),
+  'sliding sync': (client: Client) => ({ slidingSync: slidingSync(client) }),
+}
+
+async function encryptionStory(stage: Stage, by: keyof typeof startOptions): Promise<void> {
   const clients: CryptoClient[] = []
   try {
     await play(stage, async (account, recovery) => {
-      const client = await cryptoClient({ ...account, baseUrl: stage.baseUrl }, recovery, by)
+      const client = await cryptoClient({ ...account, baseUrl: stage.baseUrl }, recovery, startOptions[by])
       clients.push(client)
       return client
     })
