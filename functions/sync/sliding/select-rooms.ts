@@ -39,8 +39,8 @@ export function selectRooms(
 ): Selection {
   const making = new Map<number, Making>()
   const counts = new Map<string, number>()
-  const listed: UserRoom[] = []
-  for (const room of roomsByActivity(user, at)) if (isListed(user, room, state, facts, told)) listed.push(room)
+  const { rooms, outside } = roomsByActivity(user, at)
+  const listed = outside.length === 0 ? rooms : rooms.filter((room) => isListed(user, room, state, facts, told))
   const roomOf = (membership: UserRoom) => {
     const known = making.get(membership.room_nid)
     if (known) return known

@@ -60,7 +60,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
       const byState = await checkInvitees(deps, creator, invitedByState(request))
       for (const draft of laterState(request, preset, alias)) {
         if (draft.type !== 'm.room.canonical_alias' || draft.content.alias !== alias)
-          await checkContent(sql, room, draft)
+          await checkContent(deps, room, draft)
         await task.append({ ...draft, unnoticed: isInvite(draft) && byState.has(draft.state_key as UserId) })
       }
     } catch (error) {
