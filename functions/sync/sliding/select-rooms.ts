@@ -115,7 +115,7 @@ function isListed(user: LiveUser, room: UserRoom, state: ConnectionState, facts:
     case 'knock':
       return true
     case 'invite':
-      return !user.ignored.has(room.sender)
+      return user.showsInvite(room.sender)
     case 'leave':
     case 'ban': {
       const sent = state.rooms.get(room.room_nid)
@@ -131,7 +131,7 @@ function maySubscribe(user: LiveUser, room: UserRoom, facts: ListFacts): boolean
     case 'knock':
       return true
     case 'invite':
-      return !user.ignored.has(room.sender)
+      return user.showsInvite(room.sender)
     case 'leave':
     case 'ban':
       return room.leftAt > 0 && !facts.forgotten.has(room.room_nid)
