@@ -6,9 +6,7 @@ interface Exemption {
   readonly why: string
 }
 
-export const exemptions: readonly Exemption[] = [
-  { file: 'shared/http/mount.test.ts', why: 'its routes are made up' },
-]
+export const exemptions: readonly Exemption[] = [{ file: 'shared/http/mount.test.ts', why: 'its routes are made up' }]
 
 export function isExempt(file: string, test: string): boolean {
   return exemptions.some((each) => each.file === file && (each.test === undefined || test.startsWith(each.test)))

@@ -10,7 +10,9 @@ const nested = new Set(['items', 'additionalProperties', 'not', 'if', 'then', 'e
 const listed = new Set(['allOf', 'anyOf', 'oneOf', 'prefixItems'])
 const named = new Set(['properties', 'patternProperties', 'dependentSchemas'])
 const plain = new Set(
-  'type enum const required format pattern minimum maximum minLength maxLength minItems maxItems uniqueItems'.split(' '),
+  'type enum const required format pattern minimum maximum minLength maxLength minItems maxItems uniqueItems'.split(
+    ' ',
+  ),
 )
 
 export function extract(checkout: string, version: string): Specification {
@@ -26,7 +28,10 @@ export function extract(checkout: string, version: string): Specification {
   }
 
   /** What a reference stands for, and the file it is in. */
-  function resolve(ref: string, from: string): { readonly file: string; readonly pointer: string; readonly value: unknown } {
+  function resolve(
+    ref: string,
+    from: string,
+  ): { readonly file: string; readonly pointer: string; readonly value: unknown } {
     const [name = '', pointer = ''] = ref.trim().split('#')
     const file = name === '' ? from : path.join(path.dirname(from), name)
     let value = read(file)
@@ -102,7 +107,8 @@ export function extract(checkout: string, version: string): Specification {
         if (Object.hasOwn(operations, id)) throw new Error(`two operations are called ${id}`)
         operations[id] = {
           method: method.toUpperCase(),
-          path: `${prefix.replace(/\/$/, '')}${template}`,
+          // A second operation of the same path has a space at its end there.
+          path: `${prefix.replace(/\/$/, '')}${template.trim()}`,
           responses: Object.fromEntries(
             Object.entries(asObject(declared.responses, name)).map(([status, response]) => [
               status,

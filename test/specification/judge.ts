@@ -21,8 +21,8 @@ export interface Exchange {
 }
 
 export interface Verdict {
-  /** The operationId; undefined for paths that the specification doesn't have. */
-  readonly operation: string | undefined
+  /** By operationId; none for paths that the specification doesn't have. Where there are two, those that it is valid for. */
+  readonly operations: readonly string[]
   /** What is wrong; empty where all is well. */
   readonly complaints: readonly string[]
 }
@@ -33,7 +33,6 @@ export interface Judge {
 
 /** What references to the whole description begin with. */
 const name = 'specification'
-const complaintsMax = 10
 
 /** https://spec.matrix.org/v1.19/client-server-api/#standard-error-response; Ganglion always says what is wrong, too. */
 const standardError: JsonSchema = {
@@ -79,20 +78,20 @@ export function createJudge(specification: Specification = corrected(readSpecifi
     return validate
   }
 
-  function ofError(operation: string | undefined, exchange: Exchange): string[] {
-    const { status } = exchange
+  function ofError({ status, body }: Exchange, candidates: readonly string[]): string[] {
     if (status === 500) return ['the server failed unexpectedly']
-    const parsed = parse(exchange.body)
+    const parsed = parse(body)
     if (!parsed) return ['an error whose body is not JSON']
-    const schema = operation === undefined ? undefined : operations[operation]?.responses[status]?.schema
-    if (operation !== undefined && schema !== undefined) {
-      const special = validatorOf(operation, status)
-      // The first answers of user-interactive auth are no standard errors, and any code may come with any status.
-      const asksForAuth = isRecord(parsed.value) && Object.hasOwn(parsed.value, 'flows')
-      if (asksForAuth || status === 429) return special(parsed.value) ? [] : told(special)
-      if (special(parsed.value) && !isErrorLike(parsed.value)) return []
-    }
-    return isStandardError(parsed.value) ? [] : told(isStandardError)
+    const special = candidates
+      .filter((id) => operations[id]?.responses[status]?.schema !== undefined)
+      .map((id) => validatorOf(id, status))
+    const valid = special.some((validate) => validate(parsed.value))
+    const [first] = special
+    // The first answers of user-interactive auth are no standard errors. Any other code may come with any status.
+    const asksForAuth = isRecord(parsed.value) && Object.hasOwn(parsed.value, 'flows')
+    if (first && (asksForAuth || status === 429)) return valid ? [] : told(first)
+    const isStandard = isStandardError(parsed.value)
+    return isStandard || (valid && !isErrorLike(parsed.value)) ? [] : told(isStandardError)
   }
 
   function ofSuccess(operation: string, exchange: Exchange): string[] {
@@ -112,12 +111,16 @@ export function createJudge(specification: Specification = corrected(readSpecifi
       const { method, status, headers, target } = exchange
       const path = target.replace(/\?.*$/s, '').replace(/^\/_matrix\/client\/r0\//, '/_matrix/client/v3/')
       const match = router.find(method === 'HEAD' ? 'GET' : (method as 'GET'), path)
-      const operation = match.found === 'endpoint' ? match.endpoint.target : undefined
-      const complaints = headers ? ofEveryAnswer(headers) : []
-      if (status >= 400) {
-        if (method !== 'HEAD') complaints.push(...ofError(operation, exchange))
-      } else if (operation !== undefined) complaints.push(...ofSuccess(operation, exchange))
-      return { operation, complaints: complaints.slice(0, complaintsMax) }
+      const candidates = match.found === 'endpoint' ? match.endpoint.target : []
+      const general = [
+        ...(headers ? ofEveryAnswer(headers) : []),
+        ...(status >= 400 && method !== 'HEAD' ? ofError(exchange, candidates) : []),
+      ]
+      const verdicts = candidates.map((id) => ({ id, found: status < 400 ? ofSuccess(id, exchange) : [] }))
+      const valid = verdicts.filter(({ found }) => found.length === 0).map(({ id }) => id)
+      return valid.length > 0 || candidates.length === 0
+        ? { operations: valid, complaints: general }
+        : { operations: candidates, complaints: [...general, ...(verdicts[0]?.found ?? [])] }
     },
   }
 }

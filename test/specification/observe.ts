@@ -28,9 +28,11 @@ const watcher = {
     return isExempt(file, test) ? undefined : test
   },
   answered(test: string, exchange: Exchange): void {
-    if (judge) return hold(judge, test, exchange)
-    waiting.push({ test, exchange })
-    loading ??= load()
+    if (judge) hold(judge, test, exchange)
+    else {
+      waiting.push({ test, exchange })
+      loading ??= load()
+    }
   },
 }
 
@@ -42,20 +44,22 @@ async function load(): Promise<void> {
 }
 
 function hold(by: Judge, test: string, exchange: Exchange): void {
-  const { operation, complaints: found } = by.judge(exchange)
+  const { operations, complaints: found } = by.judge(exchange)
   if (found.length > 0) {
     const { method, target, status, body } = exchange
     complaints.push(
       [
-        `${method} ${target} (${operation ?? 'no operation of the specification'}) answered ${status}:`,
+        `${method} ${target} (${operations.join(' or ') || 'no operation of the specification'}) answered ${status}:`,
         ...found.map((each) => `  ${each}`),
         `  asked in: ${test === '' ? 'no test' : test}`,
         `  body: ${body.length > bodyCharactersShown ? `${body.slice(0, bodyCharactersShown)}…` : body}`,
       ].join('\n'),
     )
-  } else if (operation !== undefined) {
-    const statuses = (seen[operation] ??= {})
-    statuses[exchange.status] = (statuses[exchange.status] ?? 0) + 1
+    return
+  }
+  for (const operation of operations) {
+    const { [exchange.status]: count = 0, ...others } = seen[operation] ?? {}
+    seen[operation] = { ...others, [exchange.status]: count + 1 }
   }
 }
 

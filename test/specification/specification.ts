@@ -34,11 +34,20 @@ export function readSpecification(): Specification {
   return JSON.parse(readFileSync(path.join(import.meta.dirname, 'client-server.json'), 'utf8')) as Specification
 }
 
-/** Finds the operation of a request. */
-export function operationRouter({ operations }: Specification): Router<string> {
-  const router = createRouter<string>()
-  for (const [id, operation] of Object.entries(operations)) {
-    router.add(operation.method as Method, operation.path.replace(/\{(\w+)\}/g, ':$1'), id)
+/** Finds the operations of a request. There may be two, told apart by the request's body or parameters; their answers are
+ *  not told apart here. */
+export function operationRouter({ operations }: Specification): Router<readonly string[]> {
+  const byEndpoint = Object.groupBy(
+    Object.entries(operations),
+    ([, { method, path: template }]) => `${method} ${template.replace(/\{(\w+)\}/g, ':$1')}`,
+  )
+  const router = createRouter<readonly string[]>()
+  for (const [endpoint, entries = []] of Object.entries(byEndpoint)) {
+    const [method = '', pattern = ''] = endpoint.split(' ')
+    const ids = entries.map(([id]) => id)
+    router.add(method as Method, pattern, ids)
+    // With an empty state key the slash before it may be left out.
+    if (pattern.endsWith('/state/:eventType/:stateKey')) router.add(method as Method, path.dirname(pattern), ids)
   }
   return router
 }

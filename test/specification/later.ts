@@ -1,0 +1,43 @@
+/** Operations of the client-server API that Ganglion doesn't serve yet, by their operationIds. The list only shrinks:
+ *  served.test.ts fails where it names one that is served. */
+export const later: Readonly<Record<string, readonly string[]>> = {
+  'email addresses and phone numbers': [
+    'getAccount3PIDs',
+    'post3PIDs',
+    'add3PID',
+    'bind3PID',
+    'delete3pidFromAccount',
+    'unbind3pidFromAccount',
+    'requestTokenTo3PIDEmail',
+    'requestTokenTo3PIDMSISDN',
+    'requestTokenToResetPasswordEmail',
+    'requestTokenToResetPasswordMSISDN',
+    'requestTokenToRegisterEmail',
+    'requestTokenToRegisterMSISDN',
+  ],
+  'administration of accounts': [
+    'getAdminSuspendUser',
+    'setAdminSuspendUser',
+    'getAdminLockUser',
+    'setAdminLockUser',
+    'registrationTokenValidity',
+  ],
+  'application services': ['pingAppservice', 'updateAppserviceRoomDirectoryVisibility'],
+  media: [
+    'getContentAuthed',
+    'getContentOverrideNameAuthed',
+    'getContentThumbnailAuthed',
+    'getUrlPreviewAuthed',
+    'getConfigAuthed',
+    'uploadContent',
+    'uploadContentToMXC',
+    'createContent',
+    'getContent',
+    'getContentOverrideName',
+    'getContentThumbnail',
+    'getUrlPreview',
+    'getConfig',
+  ],
+  'single sign-on and OAuth': ['redirectToSSO', 'redirectToIdP', 'getAuthMetadata'],
+  'policy servers': ['getWellknownPolicy'],
+}
