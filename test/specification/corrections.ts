@@ -74,6 +74,19 @@ export const corrections: readonly Correction[] = [
     becomes: (was) => ({ anyOf: [was, { type: 'object', maxProperties: 0 }] }),
     why: 'There is no word for a server without TURN. Clients call without it where `uris` is absent, and fail on none in it.',
   },
+  ...['getEvents', 'peekEvents'].map((id) => ({
+    at: ['operations', id, 'responses', '200', 'schema', 'properties', 'chunk', 'items'],
+    becomes: (was: unknown) => ({
+      anyOf: [
+        was,
+        {
+          allOf: [{ $ref: '#/schemas/event-schemas.schema.core-event-schema.event' }],
+          not: { required: ['event_id'] },
+        },
+      ],
+    }),
+    why: 'It is the only way for old clients to hear of presence, typing, receipts and account data.',
+  })),
 ]
 
 /** The description with every correction in its place. Throws where one has no place to go to: then it is out of date. */
