@@ -1,4 +1,5 @@
-/** Whatever test code hears from servers: by any fetch, by the tests' own HTTP client, and from an app in this process. */
+/** Whatever test code hears from servers: by any fetch, by the tests' own HTTP client, and from an app in this process. What
+ *  is written to sockets by hand, and what other processes ask, is not heard. */
 import { subscribe } from 'node:diagnostics_channel'
 import type { Hono } from 'hono'
 import { type AnsweredRequest, answeredRequests } from '../support/http-client.ts'

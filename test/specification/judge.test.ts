@@ -74,6 +74,7 @@ describe('valid', () => {
     ['a body by its schema', { body: { owner: '@a:b', part: { owner: '@c:d' } } }, ['getThing']],
     ['with more than the specification has', { body: { owner: '@a:b', 'org.example.more': 1 } }, ['getThing']],
     ['the path of old clients', { target: '/_matrix/client/r0/thing/1?x=/y', body: { owner: '@a:b' } }, ['getThing']],
+    ['a step back', { target: '/_matrix/client/v3/x/%2e%2e/thing/1', body: { owner: '@a:b' } }, ['getThing']],
     ['an encoded slash', { target: '/_matrix/client/v3/thing/a%2Fb', body: { owner: '@a:b' } }, ['getThing']],
     ['a standard error of any status', { status: 404, body: error }, ['getThing']],
     ['a standard error in the place of another', { status: 403, body: error }, ['getThing']],

@@ -109,7 +109,9 @@ export function createJudge(specification: Specification = corrected(readSpecifi
   return {
     judge(exchange) {
       const { method, status, headers, target } = exchange
-      const path = target.replace(/\?.*$/s, '').replace(/^\/_matrix\/client\/r0\//, '/_matrix/client/v3/')
+      // As a server reads it, and fetch has sent it: `%2e%2e` is one step back.
+      const { pathname } = new URL(`http://server${target}`)
+      const path = pathname.replace(/^\/_matrix\/client\/r0\//, '/_matrix/client/v3/')
       const match = router.find(method === 'HEAD' ? 'GET' : (method as 'GET'), path)
       const candidates = match.found === 'endpoint' ? match.endpoint.target : []
       const general = [
