@@ -55,3 +55,14 @@ export class MatrixError extends Error {
     this.extra = options.extra ?? {}
   }
 }
+
+/** https://spec.matrix.org/v1.19/client-server-api/#account-suspension */
+export function suspendedError(): MatrixError {
+  return new MatrixError('M_USER_SUSPENDED', 'This account is suspended: it can read and leave, and not do this')
+}
+
+/** The client keeps its session, for when the lock is lifted.
+ *  https://spec.matrix.org/v1.19/client-server-api/#account-locking */
+export function lockedError(): MatrixError {
+  return new MatrixError('M_USER_LOCKED', 'This account is locked', { extra: { soft_logout: true } })
+}

@@ -11,12 +11,15 @@ export interface AccessTokenRow {
   readonly admin: boolean
   readonly kind: string
   readonly deactivated: boolean
+  readonly locked: boolean
+  readonly suspended: boolean
   readonly last_seen_ts: number | null
 }
 
 export async function accessTokenByHash(sql: ReadSql, tokenHash: string): Promise<AccessTokenRow | undefined> {
   const [row] = await sql<AccessTokenRow[]>`
-    select t.user_id, t.device_id, t.expires_ts, t.supersedes, u.admin, u.kind, u.deactivated, d.last_seen_ts
+    select t.user_id, t.device_id, t.expires_ts, t.supersedes, u.admin, u.kind, u.deactivated, u.locked, u.suspended,
+      d.last_seen_ts
     from access_tokens t
     join users u using (user_id)
     left join devices d using (user_id, device_id)

@@ -1,4 +1,5 @@
 /** What this server is and can. */
+import type { Config } from '../../../shared/config/schema.ts'
 import { roomRules } from '../../../shared/core/room-versions.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
@@ -22,6 +23,9 @@ const unstableFeatures = {
   /** Room summaries of v1.15. */
   'org.matrix.msc3266': true,
   'org.matrix.msc3266.stable': true,
+  /** Delayed events. */
+  'org.matrix.msc4140': true,
+  'org.matrix.msc4140.stable': true,
   /** Jump to a time, of v1.6. */
   'org.matrix.msc3030': true,
 }
@@ -51,9 +55,16 @@ export const getCapabilities = route({
       'm.profile_fields': { enabled: true },
       'm.3pid_changes': { enabled: false },
       'm.get_login_token': { enabled: !user.guest },
+      'm.delayed_events': delayedEvents(config),
+      'org.matrix.msc4140.delayed_events': delayedEvents(config),
+      ...(user.admin ? { 'm.account_moderation': { suspend: true, lock: true } } : {}),
     },
   }),
 })
+
+function delayedEvents({ delayed_events: { max_delay, max_per_user } }: Config): object {
+  return { max_delay_ms: max_delay, max_scheduled: max_per_user }
+}
 
 export const getWellKnownClient = route({
   method: 'GET',

@@ -32,7 +32,7 @@ export const getOneEvent = route({
   method: 'GET',
   path: '/_matrix/client/v3/events/:eventId',
   spec: 'client-server-api/#get_matrixclientv3eventseventid',
-  auth: 'guest',
+  auth: 'user',
   params: v.object({ eventId: v.string() }),
   async handle({ params: { eventId }, user }, deps) {
     const roomId = await roomOfEvent(deps.sql, eventId)

@@ -27,7 +27,7 @@ const relationsRoute = (
     method: 'GET',
     path: `/_matrix/client/v1/rooms/:roomId/relations/${path}`,
     spec: `client-server-api/#${spec}`,
-    auth: 'guest',
+    auth: 'user',
     sticky: 'room',
     params,
     query: v.object({ from: text, to: text, limit: text, dir: text, recurse: text }),

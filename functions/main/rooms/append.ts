@@ -50,6 +50,8 @@ export interface Draft {
   readonly origin_server_ts?: number | undefined
   readonly device_id?: string | undefined
   readonly txn_id?: string | undefined
+  /** Of the delayed event that it was. */
+  readonly delay_id?: string | undefined
 }
 
 export interface Appended {
@@ -138,6 +140,7 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   }
   if (draft.device_id !== undefined) row.device_id = draft.device_id
   if (draft.txn_id !== undefined) row.txn_id = draft.txn_id
+  if (draft.delay_id !== undefined) row.delay_id = draft.delay_id
 
   const reading = deps.pushClasses.settled()
   if (reading) await reading

@@ -64,7 +64,15 @@ describe('the state of a connection', () => {
 })
 
 const owner = (device: string, connection: string) => {
-  const requester = { user_id: alice, device_id: device as DeviceId, admin: false, guest: false, token_hash: '' }
+  const requester = {
+    user_id: alice,
+    device_id: device as DeviceId,
+    admin: false,
+    guest: false,
+    locked: false,
+    suspended: false,
+    token_hash: '',
+  }
   return { requester, owner: connectionOwner(requester, connection) }
 }
 const stateOf = (nid: number): ConnectionState => connectionState(new Map([[nid, sent]]), false)

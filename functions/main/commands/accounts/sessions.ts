@@ -7,7 +7,7 @@ import type { accountCommands, Session } from '../../../../shared/commands/accou
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
-import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { lockedError, MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { isCrossSigningKey } from '../../../../shared/storage/device-keys.ts'
 import { type MainSql, pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
@@ -136,13 +136,20 @@ export function sessionHandlers(
 async function refresh(deps: AccountDeps, user_id: UserId, hash: Buffer) {
   const { sql, committer, clock } = deps
   const [row] = await sql<
-    { device_id: DeviceId; expires_ts: number | null; successor_hash: Buffer | null; deactivated: boolean }[]
+    {
+      device_id: DeviceId
+      expires_ts: number | null
+      successor_hash: Buffer | null
+      deactivated: boolean
+      locked: boolean
+    }[]
   >`
-    select r.device_id, r.expires_ts, r.successor_hash, u.deactivated
+    select r.device_id, r.expires_ts, r.successor_hash, u.deactivated, u.locked
     from refresh_tokens r join users u using (user_id) where r.token_hash = ${hash}`
   if (!row || row.deactivated || (row.expires_ts !== null && row.expires_ts <= clock.now())) {
     throw unknownRefreshToken()
   }
+  if (row.locked) throw lockedError()
   const { device_id, successor_hash: lost } = row
   const tokens = await accessTokensOf(deps, user_id, device_id)
   const ownArrived = tokens.some((token) => token.supersedes)

@@ -58,7 +58,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     try {
       for (const draft of laterState(request, preset, alias)) {
         if (draft.type !== 'm.room.canonical_alias' || draft.content.alias !== alias)
-          await checkContent(sql, room, draft)
+          await checkContent(deps, room, draft)
         if (draft.type === 'm.room.member' && draft.content.membership === 'invite') {
           checkInvitee(deps, draft.state_key as UserId)
         }
