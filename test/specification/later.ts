@@ -15,13 +15,6 @@ export const later: Readonly<Record<string, readonly string[]>> = {
     'requestTokenToRegisterEmail',
     'requestTokenToRegisterMSISDN',
   ],
-  'administration of accounts': [
-    'getAdminSuspendUser',
-    'setAdminSuspendUser',
-    'getAdminLockUser',
-    'setAdminLockUser',
-    'registrationTokenValidity',
-  ],
   'application services': ['pingAppservice', 'updateAppserviceRoomDirectoryVisibility'],
   media: [
     'getContentAuthed',
