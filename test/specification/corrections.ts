@@ -74,6 +74,16 @@ export const corrections: readonly Correction[] = [
     becomes: (was) => ({ anyOf: [was, { type: 'object', maxProperties: 0 }] }),
     why: 'There is no word for a server without TURN. Clients call without it where `uris` is absent, and fail on none in it.',
   },
+  ...['sendMessage', 'setRoomStateWithKey'].map((id) => ({
+    at: ['operations', id, 'responses', '200', 'schema'],
+    becomes: (was: unknown) => ({
+      anyOf: [
+        was,
+        { type: 'object', properties: { delay_id: text }, required: ['delay_id'], not: { required: ['event_id'] } },
+      ],
+    }),
+    why: 'With a delay it is scheduled, and has no event id yet (MSC4140).',
+  })),
   ...['getEvents', 'peekEvents'].map((id) => ({
     at: ['operations', id, 'responses', '200', 'schema', 'properties', 'chunk', 'items'],
     becomes: (was: unknown) => ({
