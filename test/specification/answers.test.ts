@@ -1,6 +1,6 @@
 /** Runs when all other tests have: between them they have got, of each operation that is served, an answer that the
  *  specification knows as the good one. Each of these was valid, or observe.ts has failed the test that got it. */
-import { globSync } from 'node:fs'
+import { existsSync, globSync } from 'node:fs'
 import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { corrected } from './corrections.ts'
@@ -34,7 +34,6 @@ describe.skipIf(!records)('every operation that is served was answered', () => {
   })
 })
 
-test.skipIf(!records)('what is exempt has had a reason', () => {
-  const used = new Set(records?.filter(({ exempt }) => exempt > 0).map(({ file }) => file))
-  expect(exemptions.filter(({ file }) => !used.has(file))).toEqual([])
+test('what is exempt is there', () => {
+  expect(exemptions.filter(({ file }) => !existsSync(path.join(projectFolder, file)))).toEqual([])
 })

@@ -7,8 +7,6 @@ export interface FileRecord {
   readonly file: string
   /** How often each operation was answered validly with each status. */
   readonly seen: Readonly<Record<string, Readonly<Record<string, number>>>>
-  /** Requests whose answers were not looked at. */
-  readonly exempt: number
 }
 
 export const projectFolder = path.resolve(import.meta.dirname, '../..')
