@@ -127,6 +127,9 @@ export interface TimelineConditions {
   readonly not_types?: readonly string[] | undefined
   readonly senders?: readonly string[] | undefined
   readonly not_senders?: readonly string[] | undefined
+  /** Children of these types. */
+  readonly rel_types?: readonly string[] | undefined
+  readonly not_rel_types?: readonly string[] | undefined
   /** With a child by one of these users. */
   readonly related_by_senders?: readonly string[] | undefined
   /** With a child of one of these types; with `related_by_senders`, one child must be both. */
@@ -176,7 +179,8 @@ export async function timelineMeeting(
 }
 
 function meeting(sql: ReadSql, conditions: TimelineConditions) {
-  const { types, not_types, senders, not_senders, related_by_senders, related_by_rel_types } = conditions
+  const { types, not_types, senders, not_senders, rel_types, not_rel_types } = conditions
+  const { related_by_senders, related_by_rel_types } = conditions
   const texts = (list: readonly string[]) => sql.array(list.map(pgText), 25)
   const patterns = (list: readonly string[]) =>
     texts(list.map((type) => type.replaceAll(/[\\%_]/g, '\\$&').replaceAll('*', '%')))
@@ -186,6 +190,8 @@ function meeting(sql: ReadSql, conditions: TimelineConditions) {
     ${not_types?.length ? sql`and not e.type like any(${patterns(not_types)}::text[])` : sql``}
     ${senders ? sql`and e.sender = any(${texts(senders)}::text[])` : sql``}
     ${not_senders?.length ? sql`and e.sender <> all(${texts(not_senders)}::text[])` : sql``}
+    ${rel_types ? sql`and e.rel_type = any(${texts(rel_types)}::text[])` : sql``}
+    ${not_rel_types?.length ? sql`and (e.rel_type <> all(${texts(not_rel_types)}::text[])) is not false` : sql``}
     ${
       related
         ? sql`and exists (select from events c where c.relates_to = e.event_id and c.room_nid = e.room_nid

@@ -1,6 +1,6 @@
 /** Reads of tokens. Hashes are base64url outside and bytes in the tables. */
 import type { DeviceId, UserId } from '../matrix/ids.ts'
-import type { ReadSql } from './sql.ts'
+import { fromPgText, type ReadSql } from './sql.ts'
 
 export interface AccessTokenRow {
   readonly user_id: UserId
@@ -24,5 +24,5 @@ export async function accessTokenByHash(sql: ReadSql, tokenHash: string): Promis
     join users u using (user_id)
     left join devices d using (user_id, device_id)
     where t.token_hash = ${Buffer.from(tokenHash, 'base64url')}`
-  return row
+  return row && { ...row, device_id: fromPgText(row.device_id) as DeviceId }
 }

@@ -46,6 +46,7 @@ beforeAll(async () => {
     roomIdOrAlias: room_id,
     userId: user.user_id,
     eventId: '$unknown',
+    threadRootId: '$unknown',
     roomAlias: '#nowhere:test.local',
     eventType: 'm.room.message',
     receiptType: 'm.read',

@@ -286,6 +286,16 @@ export function commandScenarios(main: MainClient): Scenarios {
       await main.sendToDevice({ user_id, device_id, txn_id: next(), type: 'm.dummy', messages })
       return { user_id, device_id, up_to: 1_000_000 as StreamPosition }
     },
+    async subscribeToThread() {
+      const { room_id, user_id } = await room()
+      return { room_id, user_id, root_event_id: await message(room_id, user_id), cause: 1_000_000 }
+    },
+    async unsubscribeFromThread() {
+      const { room_id, user_id } = await room()
+      const thread = { room_id, user_id, root_event_id: await message(room_id, user_id) }
+      await main.subscribeToThread(thread)
+      return thread
+    },
     createRoomKeyVersion: async () => ({ user_id: (await user()).user_id, algorithm: 'a', auth_data: {} }),
     updateRoomKeyVersion: async () => ({ ...(await backup()), algorithm: 'a', auth_data: { b: 1 } }),
     deleteRoomKeyVersion: () => backup(),
@@ -336,6 +346,7 @@ const growing = [
   'key_signatures',
   'to_device',
   'dehydrated_devices',
+  'thread_subscriptions',
   'room_key_versions',
   'room_keys',
   'reports',

@@ -12,6 +12,7 @@ export interface Account {
   readonly user_id: string
   readonly access_token: string
   readonly device_id: string
+  readonly password: string
 }
 
 export interface TestRoles extends Roles {
@@ -67,7 +68,7 @@ export async function testRoles(options: Omit<RolesOptions, 'folder'> = {}): Pro
       const body = JSON.stringify({ nonce, username: name, password, admin, mac })
       const answer = await fetch(url, { method: 'POST', body })
       if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
-      return (await answer.json()) as Account
+      return { ...((await answer.json()) as Omit<Account, 'password'>), password }
     },
     async close() {
       await roles.close()

@@ -28,6 +28,23 @@ const unstableFeatures = {
   'org.matrix.msc4140.stable': true,
   /** Jump to a time, of v1.6. */
   'org.matrix.msc3030': true,
+  /** Invites that the user does not take: of v1.18, and lists of users and servers. */
+  'org.matrix.msc4380.stable': true,
+  'org.matrix.msc4155': true,
+  /** Account data that is taken away. */
+  'org.matrix.msc3391': true,
+  /** Filters by the relation of an event, and relations of relations. */
+  'org.matrix.msc3874': true,
+  'org.matrix.msc3981': true,
+  /** Threads that one follows. Which threads notify whom does not depend on it. */
+  'org.matrix.msc4306': true,
+  /** What is in the listed versions, for clients that look for it here. */
+  'org.matrix.e2e_cross_signing': true,
+  'org.matrix.msc2285.stable': true,
+  'org.matrix.msc2432': true,
+  'org.matrix.msc3440.stable': true,
+  'org.matrix.msc3771': true,
+  'org.matrix.msc3827.stable': true,
 }
 
 export const getVersions = route({
@@ -48,7 +65,9 @@ export const getCapabilities = route({
       'm.change_password': { enabled: config.password.enabled && !user.guest },
       'm.room_versions': {
         default: config.rooms.default_version,
-        available: Object.fromEntries(Object.keys(roomRules).map((version) => [version, 'stable'])),
+        available: Object.fromEntries(
+          Object.values(roomRules).map(({ version, stable }) => [version, stable ? 'stable' : 'unstable']),
+        ),
       },
       'm.set_displayname': { enabled: true },
       'm.set_avatar_url': { enabled: true },

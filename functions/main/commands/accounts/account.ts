@@ -143,6 +143,7 @@ export function accountHandlers(
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,
                 tx`delete from delayed_events where user_id = ${user_id}`,
+                tx`delete from thread_subscriptions where user_id = ${user_id}`,
                 tx`delete from cross_signing_keys where user_id = ${user_id}`,
                 tx`delete from key_signatures where user_id = ${user_id}`,
                 tx`delete from key_signatures where signer = ${user_id}`,

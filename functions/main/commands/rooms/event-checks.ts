@@ -2,6 +2,7 @@
  *  these keep our own users' events well-formed. */
 
 import * as v from 'valibot'
+import { stateKeyOwner } from '../../../../shared/core/auth-rules.ts'
 import { isCreator } from '../../../../shared/core/power-levels.ts'
 import { serverAcl } from '../../../../shared/core/server-acl.ts'
 import { RoomAlias, type ServerName } from '../../../../shared/matrix/ids.ts'
@@ -35,6 +36,9 @@ export async function checkContent(
   else if (type === 'm.room.canonical_alias' && state_key === '') await checkCanonicalAlias(sql, room, content)
   else if (type === 'm.room.member') checkMember(state_key, content)
   else if (type === 'm.room.server_acl' && state_key === '') checkServerAcl(serverName, content)
+  else if (room.rules.ownedState && state_key.startsWith('@') && stateKeyOwner(state_key) === undefined) {
+    throw new MatrixError('M_BAD_JSON', 'A state key with an @ is a user id, or begins with one and an underscore')
+  }
 }
 
 /** https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels */

@@ -15,9 +15,9 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { hasRedactLevel, redactionTarget } from '../../rooms/redact.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
-import { checkInvitee } from './change-membership.ts'
 import { checkAnnotation, checkContent } from './event-checks.ts'
 import { checkGuest, mayCloseToGuests, removeGuests, takesGuests } from './guests.ts'
+import { checkInvitees } from './invitees.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -85,6 +85,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request & Pic
   let content = request.content
   await checkContent(deps, room, { type, state_key, sender, content })
   let { redacts } = request
+  let unaware: ReadonlySet<string> | undefined
   if (type === 'm.room.redaction' && state_key === undefined) {
     ;({ redacts, content } = redactionOf(room, request, content))
     await checkRedaction(deps, room, request, redacts)
@@ -92,7 +93,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request & Pic
   if (type === 'm.room.member') {
     // Who authorises a join is for the server to say.
     const { join_authorised_via_users_server: _claimed, ...own } = content
-    if (content.membership === 'invite') checkInvitee(deps, state_key as UserId)
+    if (content.membership === 'invite') unaware = await checkInvitees(deps, sender, [state_key as UserId])
     content = own
     if (content.membership === 'join' && state_key === sender) {
       if (request.guest && membershipOf(room, sender) !== 'join') await checkGuest(deps.sql, room)
@@ -109,6 +110,7 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request & Pic
     txn_id: request.txn_id,
     delay_id: request.delay_id,
     origin_server_ts: request.origin_server_ts,
+    unnoticed: state_key !== undefined && unaware?.has(state_key),
   }
 }
 
