@@ -1,9 +1,11 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { delayedEventCommands } from './delayed-events.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
+import { registrationTokenCommands } from './registration-tokens.ts'
 import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
@@ -22,5 +24,7 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...delayedEventCommands,
+  ...registrationTokenCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -17,7 +17,7 @@ export interface Account {
 
 export interface TestRoles extends Roles {
   /** A new account by the shared-secret registration. */
-  register(name: string): Promise<Account>
+  register(name: string, options?: { readonly admin?: boolean }): Promise<Account>
 }
 
 export async function testRoles(options: Omit<RolesOptions, 'folder'> = {}): Promise<TestRoles> {
@@ -58,12 +58,14 @@ export async function testRoles(options: Omit<RolesOptions, 'folder'> = {}): Pro
     get url() {
       return roles.url
     },
-    async register(name) {
+    async register(name, { admin = false } = {}) {
       const url = `${roles.url}/_synapse/admin/v1/register`
       const { nonce } = (await (await fetch(url)).json()) as { nonce: string }
       const password = randomBytes(12).toString('hex')
-      const mac = createHmac('sha1', sharedSecret).update([nonce, name, password, 'notadmin'].join('\0')).digest('hex')
-      const body = JSON.stringify({ nonce, username: name, password, admin: false, mac })
+      const mac = createHmac('sha1', sharedSecret)
+        .update([nonce, name, password, admin ? 'admin' : 'notadmin'].join('\0'))
+        .digest('hex')
+      const body = JSON.stringify({ nonce, username: name, password, admin, mac })
       const answer = await fetch(url, { method: 'POST', body })
       if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
       return { ...((await answer.json()) as Omit<Account, 'password'>), password }

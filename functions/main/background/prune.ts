@@ -10,6 +10,8 @@ const retention = {
   uiaSessionsMs: dayMs,
   /** A client that was told of its token's expiry late can still be told apart from one with a made-up token. */
   expiredTokensMs: dayMs,
+  /** Of events that were sent or cancelled. */
+  delayedEventsMs: 7 * dayMs,
   pushDeviationsMs: 90 * dayMs,
   /** Readers that miss more than this start anew. */
   invalidations: 100_000,
@@ -25,6 +27,8 @@ export interface Pruned {
   readonly refresh_tokens: number
   readonly login_tokens: number
   readonly openid_tokens: number
+  readonly delayed_events: number
+  readonly registration_token_holds: number
   readonly push_deviations: number
   readonly invalidations: number
 }
@@ -59,6 +63,15 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     openid_tokens: await repeat(
       () => sql`delete from openid_tokens where token_hash in (
         select token_hash from openid_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    delayed_events: await repeat(
+      () => sql`delete from delayed_events where delay_id in (
+        select delay_id from delayed_events where finalised_ts < ${now - retention.delayedEventsMs}
+        limit ${rowsPerStatement})`,
+    ),
+    registration_token_holds: await repeat(
+      () => sql`delete from registration_token_holds where session_id in (
+        select session_id from registration_token_holds where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     push_deviations: await prunePushDeviations(sql, now, signal),
     invalidations: await repeat(
