@@ -6,6 +6,7 @@ import type { buildConnector } from 'undici'
 import type { Clock } from '../clock.ts'
 import type { AddressRules } from './address-rules.ts'
 import { EgressError } from './egress-error.ts'
+import { limitHead } from './head-limit.ts'
 import { type Resolved, type Resolver, reachableAddresses } from './resolver.ts'
 
 export interface ConnectorOptions {
@@ -41,7 +42,10 @@ export function createConnector({
       if (settled) return
       settled = true
       stopTimer()
-      if (!error && socket && rules.allows(socket.remoteAddress ?? '')) return callback(null, socket)
+      if (!error && socket && rules.allows(socket.remoteAddress ?? '')) {
+        limitHead(socket)
+        return callback(null, socket)
+      }
       socket?.destroy()
       callback(error ?? new EgressError('denied', `${hostname} was reached at an address that is not allowed`), null)
     }

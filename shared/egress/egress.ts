@@ -10,7 +10,7 @@ import { createDeadline, type Deadline } from './deadline.ts'
 import { acceptedEncodings, decoded } from './decode.ts'
 import { EgressError, egressErrorOf } from './egress-error.ts'
 import { type Resolver, systemResolver } from './resolver.ts'
-import { createSlots, type Slots } from './slots.ts'
+import { createSlots } from './slots.ts'
 
 export interface EgressLimits {
   /** For everything: waiting for a turn, redirects, the body. */
@@ -135,7 +135,7 @@ export function createEgress(options: EgressOptions): Egress {
     limits: EgressLimits,
     deadline: Deadline,
   ): Promise<Exchange> => {
-    const release = await takeSlot(slots, url, deadline)
+    const release = await slots.take(url.host, deadline.signal)
     try {
       const dispatcher = await opened()
       deadline.wait(limits.firstByteMs, 'answer')
@@ -203,13 +203,9 @@ function end({ answer, release }: Exchange): void {
   release()
 }
 
-function takeSlot(slots: Slots, url: URL, deadline: Deadline): Promise<() => void> {
-  return slots.take(url.host, deadline.signal)
-}
-
 function parsedUrl(url: string | URL): URL {
   const parsed = URL.parse(url)
-  if (parsed === null || parsed.hostname === '') throw new EgressError('bad_url', 'This is no URL')
+  if (parsed === null) throw new EgressError('bad_url', 'This is no URL')
   return parsed
 }
 
@@ -232,7 +228,7 @@ function followed({ url, answer }: Exchange, request: EgressRequest): URL | unde
   const { location } = answer.headers
   if (!redirectStatuses.has(answer.statusCode) || typeof location !== 'string') return undefined
   const next = URL.parse(location, url)
-  if (next === null || next.hostname === '') throw new EgressError('redirect', `${url.hostname} leads nowhere`)
+  if (next === null) throw new EgressError('redirect', `${url.hostname} leads nowhere`)
   return next
 }
 
