@@ -32,9 +32,10 @@ export function createConnector({
 }: ConnectorOptions): buildConnector.connector {
   const ca = caPath === undefined ? undefined : [...getCACertificates('default'), readFileSync(caPath, 'utf8')]
 
-  return ({ hostname: given, protocol, port: givenPort }, callback) => {
+  return ({ hostname: given, protocol, port: givenPort, servername }, callback) => {
     const hostname = given.replace(/^\[|\]$/g, '')
     const secure = protocol === 'https:'
+    const name = servername || (isIP(hostname) === 0 ? hostname : undefined)
     const port = givenPort === '' ? (secure ? 443 : 80) : Number(givenPort)
     let socket: Socket | undefined
     let settled = false
@@ -67,8 +68,8 @@ export function createConnector({
       socket = secure
         ? connectTls({
             ...to,
-            // The name in the URL is the one that the certificate has to have, whatever address that led to.
-            ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
+            // The certificate has to have the name of the request, wherever that led to.
+            ...(name === undefined ? {} : { servername: name }),
             ALPNProtocols: ['http/1.1'],
             ...(ca ? { ca } : {}),
           }).once('secureConnect', () => settle(undefined))

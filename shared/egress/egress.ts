@@ -1,6 +1,7 @@
 /** The one client for requests to the outside, wherever the host comes from: a user, another server, a page. A host is looked
  *  up, its addresses are checked, and the connection goes to a checked one; so does each redirect. Everything that comes back
  *  is limited in bytes and in time. Environment variables for proxies have no effect. */
+import { isIP } from 'node:net'
 import type { Agent, Dispatcher } from 'undici'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Config } from '../config/schema.ts'
@@ -37,6 +38,9 @@ export interface EgressRequest {
   readonly downgrade?: boolean
   /** Those not given are the configuration's. */
   readonly limits?: Partial<EgressLimits>
+  /** Where the connection goes to instead of the URL's host, which the `Host` header and the certificate keep to: what SRV
+   *  records say. Looked up and checked as any other; it does not hold for where a redirect leads. */
+  readonly connectTo?: { readonly host: string; readonly port: number } | undefined
   /** Whether compression is asked for and taken off. */
   readonly decode?: boolean
 }
@@ -116,6 +120,9 @@ export function createEgress(options: EgressOptions): Egress {
     return agent
   }
 
+  const checkPort = (host: string, port: number) => {
+    if (ports.size > 0 && !ports.has(port)) throw new EgressError('denied', `Port ${port} of ${host}`)
+  }
   const checkedUrl = (url: URL): URL => {
     if (url.protocol !== 'http:' && url.protocol !== 'https:') {
       throw new EgressError('bad_url', `Only http and https are reached, not ${url.protocol}`)
@@ -123,27 +130,28 @@ export function createEgress(options: EgressOptions): Egress {
     if (url.username !== '' || url.password !== '') {
       throw new EgressError('bad_url', `A URL at ${url.hostname} holds a name or a password`)
     }
-    const port = Number(url.port) || (url.protocol === 'https:' ? 443 : 80)
-    if (ports.size > 0 && !ports.has(port)) throw new EgressError('denied', `Port ${port} of ${url.hostname}`)
+    checkPort(url.hostname, Number(url.port) || (url.protocol === 'https:' ? 443 : 80))
     return url
   }
 
   const once = async (
     url: URL,
+    connectTo: EgressRequest['connectTo'],
     request: EgressRequest,
     headers: Record<string, string>,
     limits: EgressLimits,
     deadline: Deadline,
   ): Promise<Exchange> => {
-    const release = await slots.take(url.host, deadline.signal)
+    const to = connectTo === undefined ? url : elsewhere(url, connectTo)
+    const release = await slots.take(to.host, deadline.signal)
     try {
       const dispatcher = await opened()
       deadline.wait(limits.firstByteMs, 'answer')
       const answer = await dispatcher.request({
-        origin: url.origin,
+        origin: to.origin,
         path: url.pathname + url.search,
         method: request.method ?? 'GET',
-        headers,
+        headers: { ...headers, host: url.host },
         body: request.body ?? null,
         signal: deadline.signal,
       })
@@ -163,10 +171,12 @@ export function createEgress(options: EgressOptions): Egress {
       const limits = { ...defaults, ...request.limits }
       let url = checkedUrl(parsedUrl(request.url))
       let headers = requestHeaders(request, userAgent)
+      let { connectTo } = request
+      if (connectTo !== undefined) checkPort(connectTo.host, connectTo.port)
       const deadline = createDeadline({ clock, totalMs: limits.totalMs, host: url.hostname, signal: request.signal })
       try {
         for (let left = request.redirects ?? 0; ; left--) {
-          const exchange = await once(url, request, headers, limits, deadline)
+          const exchange = await once(url, connectTo, request, headers, limits, deadline)
           const next = followed(exchange, request)
           if (next === undefined) return readable(exchange, limits, deadline, request.decode !== false)
           end(exchange)
@@ -177,6 +187,7 @@ export function createEgress(options: EgressOptions): Egress {
           }
           if (next.origin !== url.origin) headers = harmless(headers)
           url = next
+          connectTo = undefined
         }
       } catch (error) {
         deadline.end()
@@ -209,8 +220,22 @@ function parsedUrl(url: string | URL): URL {
   return parsed
 }
 
+/** The origin that the connection is opened to; of the pool of which it is. The name that its certificate has to have follows
+ *  the `Host` header, and a connection is not shared between names. */
+function elsewhere(url: URL, { host, port }: { readonly host: string; readonly port: number }): URL {
+  const to = URL.parse(`${url.protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`)
+  // A certificate for an address would be looked for under the name that is connected to.
+  if (to === null || isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) {
+    throw new EgressError('bad_url', `${url.hostname} cannot be reached by another host`)
+  }
+  return to
+}
+
 function requestHeaders({ headers, decode }: EgressRequest, userAgent: string): Record<string, string> {
-  const given = Object.entries(headers ?? {}).map(([name, value]): [string, string] => [name.toLowerCase(), value])
+  const given = Object.entries(headers ?? {})
+    .map(([name, value]): [string, string] => [name.toLowerCase(), value])
+    // It follows the URL, since the certificate follows it.
+    .filter(([name]) => name !== 'host')
   return {
     'user-agent': userAgent,
     'accept-encoding': decode === false ? 'identity' : acceptedEncodings,

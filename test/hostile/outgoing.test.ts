@@ -243,6 +243,25 @@ describe('TLS', () => {
     expect(await fetched('tls: looked up', client, { url: 'https://secure.test/named' })).toBe('secure.test')
   })
 
+  test('a connection to elsewhere keeps to the name in the URL, and to the rules', async () => {
+    web.page('/srv', (request, response) => response.end(request.headers.host))
+    const client = egress({
+      caPath: web.caPath,
+      resolve: fakeNames({ 'srv.test': [[outside]], 'inner.test': [[inside]] }),
+    })
+    const to = (host: string) => ({ host, port: web.securePort })
+    const url = 'https://secure.test/srv'
+    const asked = { url, connectTo: to('srv.test'), headers: { Host: 'other.test' } }
+    expect(await fetched('tls: elsewhere', client, asked)).toBe('secure.test')
+    expect(await fetched('tls: elsewhere by address', client, { url, connectTo: to(outside) })).toBe('secure.test')
+    const other = { url: 'https://other.test/srv', connectTo: to('srv.test') }
+    await expectRefused('tls: elsewhere, other name', 'tls', client, other)
+    await expectRefused('tls: elsewhere inside', 'denied', client, { url, connectTo: to('inner.test') })
+    await expectRefused('tls: elsewhere by inner address', 'denied', client, { url, connectTo: to(inside) })
+    const byAddress = { url: `https://${outside}/`, connectTo: to('srv.test') }
+    await expectRefused('tls: an address elsewhere', 'bad_url', client, byAddress)
+  })
+
   test('no TLS at all', () =>
     expectRefused('tls: plain', 'tls', egress({ caPath: web.caPath }), { url: `https://${outside}:${web.port}/` }))
 

@@ -120,12 +120,15 @@ export function fakeNames(names: Readonly<Record<string, readonly (readonly stri
 
 /** Writes this again and again as fast as it is taken. */
 export function endlessly(socket: ServerResponse | Socket, bytes: Buffer | string): void {
+  // In large pieces: many small ones keep the writer busier than the reader.
+  const piece = Buffer.from(bytes)
+  const pieces = Buffer.concat(Array.from({ length: Math.ceil(16_384 / piece.length) }, () => piece))
   let gone = false
   socket.on('close', () => {
     gone = true
   })
   const pump = () => {
-    while (!gone && !socket.destroyed && socket.write(bytes)) {
+    while (!gone && !socket.destroyed && socket.write(pieces)) {
       // Until the other side takes no more.
     }
     if (!gone && !socket.destroyed) socket.once('drain', pump)
