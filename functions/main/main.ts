@@ -26,6 +26,7 @@ import { serverNoticeHandlers } from './commands/server-notices.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
+import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
@@ -214,6 +215,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...reportHandlers({ committer, clock }),
     ...pusherHandlers({ sql, committer, clock, queue }),
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
+    ...urlPreviewHandlers({ sql, clock }),
   }
   const runner =
     sharing &&

@@ -9,6 +9,7 @@ import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { serverNoticeCommands } from './server-notices.ts'
 import { toDeviceCommands } from './to-device.ts'
+import { urlPreviewCommands } from './url-previews.ts'
 import { userDataCommands } from './user-data.ts'
 
 export const commands = {
@@ -22,5 +23,6 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...urlPreviewCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

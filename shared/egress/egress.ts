@@ -38,6 +38,8 @@ export interface EgressRequest {
   readonly downgrade?: boolean
   /** Those not given are the configuration's. */
   readonly limits?: Partial<EgressLimits>
+  /** Asked for the URL and for each that a redirect leads to; true: it is not reached. */
+  readonly denied?: (url: URL) => boolean
   /** Where the connection goes to instead of the URL's host, which the `Host` header and the certificate keep to: what SRV
    *  records say. Looked up and checked as any other; it does not hold for where a redirect leads. */
   readonly connectTo?: { readonly host: string; readonly port: number } | undefined
@@ -123,13 +125,14 @@ export function createEgress(options: EgressOptions): Egress {
   const checkPort = (host: string, port: number) => {
     if (ports.size > 0 && !ports.has(port)) throw new EgressError('denied', `Port ${port} of ${host}`)
   }
-  const checkedUrl = (url: URL): URL => {
+  const checkedUrl = (url: URL, { denied }: EgressRequest): URL => {
     if (url.protocol !== 'http:' && url.protocol !== 'https:') {
       throw new EgressError('bad_url', `Only http and https are reached, not ${url.protocol}`)
     }
     if (url.username !== '' || url.password !== '') {
       throw new EgressError('bad_url', `A URL at ${url.hostname} holds a name or a password`)
     }
+    if (denied?.(url)) throw new EgressError('denied', `This URL at ${url.hostname}`)
     checkPort(url.hostname, Number(url.port) || (url.protocol === 'https:' ? 443 : 80))
     return url
   }
@@ -169,7 +172,7 @@ export function createEgress(options: EgressOptions): Egress {
     async request(request) {
       if (closed) throw new EgressError('aborted', 'No more requests are made')
       const limits = { ...defaults, ...request.limits }
-      let url = checkedUrl(parsedUrl(request.url))
+      let url = checkedUrl(parsedUrl(request.url), request)
       let headers = requestHeaders(request, userAgent)
       let { connectTo } = request
       if (connectTo !== undefined) checkPort(connectTo.host, connectTo.port)
@@ -181,7 +184,7 @@ export function createEgress(options: EgressOptions): Egress {
           if (next === undefined) return readable(exchange, limits, deadline, request.decode !== false)
           end(exchange)
           if (left === 0) throw new EgressError('redirect', `Too many redirects, the last by ${url.hostname}`)
-          checkedUrl(next)
+          checkedUrl(next, request)
           if (url.protocol === 'https:' && next.protocol === 'http:' && request.downgrade !== true) {
             throw new EgressError('redirect', `${url.hostname} leads from https to http`)
           }

@@ -16,6 +16,7 @@ export type RateLimit =
   | 'room_creation'
   | 'account'
   | 'read'
+  | 'url_preview'
 
 export interface RequestInfo {
   /** The client's address, after trusted proxies. */

@@ -3,6 +3,7 @@
 import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
+import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
@@ -19,6 +20,7 @@ export const password = 'superuser'
 export function commandScenarios(main: MainClient): Scenarios {
   let count = 0
   const next = () => `n${++count}`
+  const previewKey = () => next().slice(1).padStart(64, '0') as UrlPreviewKey
 
   async function user(): Promise<{ user_id: UserId; device_id: DeviceId; access_token: string }> {
     const { session } = await main.register({
@@ -111,6 +113,14 @@ export function commandScenarios(main: MainClient): Scenarios {
     async sendServerNotice() {
       const { user_id } = await user()
       return { user_id, type: 'm.room.message', content: { body: 'Closing at six' }, txn_id: 'notice' }
+    },
+    async claimUrlPreview() {
+      return { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+    },
+    async storeUrlPreview() {
+      const request = { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+      await main.claimUrlPreview(request)
+      return { ...request, answer: '{}' }
     },
     async fileReport() {
       const { room_id, user_id } = await room()
