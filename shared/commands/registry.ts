@@ -2,6 +2,7 @@
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
+import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
 import { reportCommands } from './reports.ts'
@@ -22,5 +23,6 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...mediaCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>
