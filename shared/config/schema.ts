@@ -2,11 +2,12 @@
  *  Every key has a default but `server_name`; durations are milliseconds and sizes bytes once parsed. */
 import * as v from 'valibot'
 import { ServerName } from '../matrix/ids.ts'
-import { bytes, duration, limit, secret } from './units.ts'
+import { addressRange, bytes, duration, limit, secret } from './units.ts'
 
 const bool = v.boolean()
 const text = v.string()
 const port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65535))
+const count = v.pipe(v.number(), v.integer(), v.minValue(1))
 const listener = v.object({
   port: v.pipe(port, v.description('TCP port; 0 for any free one.')),
   bind: v.optional(v.pipe(text, v.description('Address to listen on.')), '127.0.0.1'),
@@ -346,6 +347,97 @@ export const Config = v.object({
       password: v.optional(secret('Password that goes with username.')),
       user_lifetime: v.optional(duration('How long the credentials of a user are good.'), '1h'),
       allow_guests: v.optional(v.pipe(bool, v.description('Guests get credentials too.')), true),
+    }),
+    {},
+  ),
+  thumbnails: v.optional(
+    v.object({
+      sizes: v.optional(
+        v.pipe(
+          v.array(
+            v.object({
+              width: v.pipe(count, v.maxValue(4096), v.description('In pixels.')),
+              height: v.pipe(count, v.maxValue(4096), v.description('In pixels.')),
+              method: v.pipe(
+                v.picklist(['crop', 'scale']),
+                v.description('crop: the middle in these proportions; scale: all of it, within this size.'),
+              ),
+            }),
+          ),
+          v.minLength(1),
+          v.description('The sizes that thumbnails are made in; who asks for another one gets the next larger.'),
+        ),
+        [
+          { width: 32, height: 32, method: 'crop' },
+          { width: 96, height: 96, method: 'crop' },
+          { width: 320, height: 240, method: 'scale' },
+          { width: 640, height: 480, method: 'scale' },
+          { width: 800, height: 600, method: 'scale' },
+        ],
+      ),
+      dynamic: v.optional(
+        v.pipe(bool, v.description('Thumbnails in the size that was asked for, rounded up to multiples of 32.')),
+        false,
+      ),
+      dynamic_max: v.optional(
+        v.pipe(count, v.maxValue(4096), v.description('Longest side of those, in pixels.')),
+        1600,
+      ),
+      source_bytes_max: v.optional(bytes('Larger files get no thumbnails.'), '32M'),
+      pixels_max: v.optional(
+        v.pipe(count, v.description('Images with more pixels, all frames taken together, are not decoded.')),
+        64_000_000,
+      ),
+      frames_max: v.optional(
+        v.pipe(count, v.description('Of animations with more frames there are only still thumbnails.')),
+        300,
+      ),
+      timeout: v.optional(duration('How long one thumbnail may take.'), '10s'),
+      memory: v.optional(bytes('Memory that the process which decodes may take.'), '512M'),
+      concurrency: v.optional(
+        v.pipe(count, v.maxValue(64), v.description('Thumbnails made at a time, each by a process of its own.')),
+        2,
+      ),
+    }),
+    {},
+  ),
+  egress: v.optional(
+    v.object({
+      allowed_ranges: v.optional(
+        v.pipe(
+          v.array(addressRange()),
+          v.description(
+            'Addresses and CIDR ranges that requests to the outside may go to although they are private or otherwise special.',
+          ),
+        ),
+        [],
+      ),
+      denied_ranges: v.optional(
+        v.pipe(
+          v.array(addressRange()),
+          v.description(
+            'Addresses and CIDR ranges that they may not go to, beside the private and special ones. Where one of allowed_ranges holds an address too, the narrower of both counts.',
+          ),
+        ),
+        [],
+      ),
+      ports: v.optional(
+        v.pipe(v.array(port), v.description('The only ports that they may go to; with none listed, any.')),
+        [],
+      ),
+      connections: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Requests under way at a time, of each process.')),
+        256,
+      ),
+      connections_per_host: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.description('The same to one host; others wait their turn.')),
+        8,
+      ),
+      connect_timeout: v.optional(duration('How long a connection may take to come about, TLS included.'), '10s'),
+      first_byte_timeout: v.optional(duration('How long an answer may take to begin.'), '30s'),
+      idle_timeout: v.optional(duration('How long an answer may pause.'), '15s'),
+      total_timeout: v.optional(duration('How long a request may take in all.'), '60s'),
+      body_bytes_max: v.optional(bytes('Largest answer where nothing else is said, also after decompression.'), '10M'),
     }),
     {},
   ),
