@@ -2,6 +2,7 @@
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
+import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
 import { reportCommands } from './reports.ts'
@@ -24,5 +25,6 @@ export const commands = {
   ...pusherCommands,
   ...serverNoticeCommands,
   ...urlPreviewCommands,
+  ...mediaCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

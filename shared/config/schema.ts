@@ -499,6 +499,126 @@ export const Config = v.object({
     }),
     {},
   ),
+  media: v.optional(
+    v.object({
+      folder: v.optional(
+        v.pipe(
+          text,
+          v.description(
+            'Folder of the media, where they are not in an object store; mains and media handlers need the same one. Default: media in data_dir.',
+          ),
+        ),
+      ),
+      s3: v.optional(
+        v.object({
+          endpoint: v.pipe(
+            text,
+            v.regex(/^https?:\/\/[^/?#@\s]+\/?$/),
+            v.metadata({ expected: 'a URL such as https://s3.example.org' }),
+            v.description('Object store that speaks the S3 API; without this section media are in `folder`.'),
+          ),
+          bucket: v.pipe(text, v.regex(/^[A-Za-z0-9._-]{1,255}$/), v.description('Bucket; it has to exist.')),
+          prefix: v.optional(
+            v.pipe(
+              text,
+              v.regex(/^(?:[A-Za-z0-9._-]+\/)*$/),
+              v.metadata({ expected: 'empty, or names that each end with "/"' }),
+              v.description('What the names of all objects begin with, such as media/.'),
+            ),
+            '',
+          ),
+          region: v.optional(v.pipe(text, v.description('Region by which requests are signed.')), 'us-east-1'),
+          access_key_id: secret('Access key that may read, write, delete and list in the bucket.'),
+          secret_access_key: secret('Secret of the access key.'),
+          part_size: v.optional(
+            bytes('Larger bodies are stored in parts of this size, at least 5M; an upload holds one in memory.'),
+            '8M',
+          ),
+          redirect: v.optional(
+            v.pipe(
+              bool,
+              v.description(
+                'Clients that allow it are sent to the store for downloads, by a URL that is good for a few minutes.',
+              ),
+            ),
+            false,
+          ),
+        }),
+      ),
+      max_upload_size: v.optional(
+        bytes('Largest upload; the edge, and proxies before it, have limits of their own.'),
+        '100M',
+      ),
+      freeze_unauthenticated: v.optional(
+        v.pipe(
+          bool,
+          v.description(
+            'What is uploaded from now on is not served by the old endpoints, which ask for no access token; what was there before still is.',
+          ),
+        ),
+        true,
+      ),
+      unused_expiry: v.optional(duration('How long an mxc:// URI that was made ahead waits for its upload.'), '24h'),
+      pending_per_user: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(1),
+          v.description('mxc:// URIs that a user may have waiting for their upload.'),
+        ),
+        20,
+      ),
+      user_quota: v.optional(
+        bytes('What a user may have uploaded in all, or within user_quota_period; without it, any amount.'),
+      ),
+      user_quota_period: v.optional(
+        duration('user_quota is for what was uploaded within this time; without it, for all that is there.'),
+      ),
+      disk_budget: v.optional(
+        bytes(
+          'Bytes that media may take up in all. Where there is no room, what others can give again and previews are dropped, those least used first; then uploads are refused.',
+        ),
+      ),
+      disk_budget_drops_local: v.optional(
+        v.pipe(bool, v.description("For room in the disk budget, users' own uploads are dropped too, as the last.")),
+        false,
+      ),
+      retention: v.optional(
+        v.object({
+          local: v.optional(duration('Uploads that nobody fetched for this long are deleted; without it, none.')),
+          remote: v.optional(
+            duration(
+              'Media of other servers, and pictures of previews, that nobody fetched for this long are deleted.',
+            ),
+            '90d',
+          ),
+        }),
+        {},
+      ),
+      scanner: v.optional(
+        v.object({
+          url: v.pipe(
+            text,
+            v.url(),
+            v.metadata({ expected: 'a URL such as http://127.0.0.1:9000/scan' }),
+            v.description(
+              'Is sent each upload by POST, before anybody can fetch it, and answers with {"clean": true} or {"clean": false}.',
+            ),
+          ),
+          token: v.optional(secret('Sent to the scanner as a bearer token.')),
+          timeout: v.optional(duration('How long the scanner may take.'), '30s'),
+          when_down: v.optional(
+            v.pipe(
+              v.picklist(['refuse', 'accept']),
+              v.description('What becomes of uploads while the scanner does not answer.'),
+            ),
+            'refuse',
+          ),
+        }),
+      ),
+    }),
+    {},
+  ),
   limits: v.optional(
     v.object({
       request_body: v.optional(bytes('Largest request body of ordinary endpoints.'), '256K'),
@@ -519,6 +639,8 @@ export const Config = v.object({
       account: limit('Changes of account, profile and devices, by user', { per_second: 5, burst: 30 }),
       read: limit('Costly reads, by user', { per_second: 50, burst: 200 }),
       url_preview: limit('Previews of URLs, by user', { per_second: 2, burst: 50 }),
+      media_upload: limit('Uploads, by user', { per_second: 5, burst: 50 }),
+      media_download: limit('Downloads and thumbnails, by user or address', { per_second: 100, burst: 1000 }),
     }),
     {},
   ),

@@ -5,6 +5,7 @@ import { isIP } from 'node:net'
 import type { Agent, Dispatcher } from 'undici'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Config } from '../config/schema.ts'
+import { version } from '../version.ts'
 import { addressRules } from './address-rules.ts'
 import { createConnector } from './connector.ts'
 import { createDeadline, type Deadline } from './deadline.ts'
@@ -69,7 +70,6 @@ export interface Egress {
 
 export interface EgressOptions {
   readonly config: Config['egress']
-  readonly userAgent: string
   readonly clock?: Clock
   /** Other ways from a host to its addresses than the operating system's. */
   readonly resolve?: Resolver
@@ -84,12 +84,13 @@ const waitingMax = 1_000
 /** Hosts with open connections. */
 const originsMax = 10_000
 const idleConnectionMs = 30_000
+const userAgent = `Ganglion/${version}`
 const redirectStatuses = new Set([301, 302, 303, 307, 308])
 /** What goes along to another host than the one it was meant for; anything else may be a secret. */
 const harmlessHeaders = new Set(['accept', 'accept-language', 'accept-encoding', 'user-agent', 'range'])
 
 export function createEgress(options: EgressOptions): Egress {
-  const { config, userAgent, clock = systemClock, resolve = systemResolver, caPath } = options
+  const { config, clock = systemClock, resolve = systemResolver, caPath } = options
   const rules = addressRules(config)
   const slots = createSlots({ perHost: config.connections_per_host, inAll: config.connections, waiting: waitingMax })
   const ports = new Set(config.ports)
@@ -173,7 +174,7 @@ export function createEgress(options: EgressOptions): Egress {
       if (closed) throw new EgressError('aborted', 'No more requests are made')
       const limits = { ...defaults, ...request.limits }
       let url = checkedUrl(parsedUrl(request.url), request)
-      let headers = requestHeaders(request, userAgent)
+      let headers = requestHeaders(request)
       let { connectTo } = request
       if (connectTo !== undefined) checkPort(connectTo.host, connectTo.port)
       const deadline = createDeadline({ clock, totalMs: limits.totalMs, host: url.hostname, signal: request.signal })
@@ -234,7 +235,7 @@ function elsewhere(url: URL, { host, port }: { readonly host: string; readonly p
   return to
 }
 
-function requestHeaders({ headers, decode }: EgressRequest, userAgent: string): Record<string, string> {
+function requestHeaders({ headers, decode }: EgressRequest): Record<string, string> {
   const given = Object.entries(headers ?? {})
     .map(([name, value]): [string, string] => [name.toLowerCase(), value])
     // It follows the URL, since the certificate follows it.

@@ -39,6 +39,8 @@ export const statusOf = {
   M_WRONG_ROOM_KEYS_VERSION: 403,
   M_UNKNOWN_POS: 400,
   M_UNAVAILABLE: 503,
+  M_NOT_YET_UPLOADED: 504,
+  M_CANNOT_OVERWRITE_MEDIA: 409,
 } as const
 export type Errcode = keyof typeof statusOf
 

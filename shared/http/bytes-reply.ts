@@ -1,0 +1,67 @@
+/** Sends an answer of bytes. On node it is written to node's own answer, as fast as the client takes it: a web stream in between
+ *  would cost a multiple of the processor time. */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { Readable } from 'node:stream'
+import type { BytesReply } from './route.ts'
+
+/** Node's side of the request, where the server has one. */
+export interface NodeExchange {
+  readonly incoming?: IncomingMessage
+  readonly outgoing?: ServerResponse
+}
+
+/** `onBroken` hears of a source that ended too early, after which the client gets to see that its answer is not whole. */
+export function sendBytes(
+  reply: BytesReply,
+  { incoming, outgoing }: NodeExchange,
+  onBroken: (error: unknown) => void,
+): Response | Promise<Response> {
+  const { status, headers, body } = reply
+  if (!incoming || !outgoing) {
+    return new Response(webBody(body), { status, headers: { ...headers } })
+  }
+  outgoing.writeHead(status, { ...headers })
+  if (!(body instanceof Readable)) {
+    outgoing.end(incoming.method === 'HEAD' ? undefined : body)
+    return alreadySent(status)
+  }
+  if (incoming.method === 'HEAD') {
+    body.destroy()
+    outgoing.end()
+    return alreadySent(status)
+  }
+  return pump(body, outgoing, onBroken).then(() => alreadySent(status))
+}
+
+function webBody(body: Readable | Uint8Array | undefined): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null {
+  if (body === undefined) return null
+  return body instanceof Readable ? (Readable.toWeb(body) as ReadableStream<Uint8Array>) : new Uint8Array(body)
+}
+
+/** Not by node's `pipeline`: what came through a session has no more of an answer than this. */
+function pump(source: Readable, outgoing: ServerResponse, onBroken: (error: unknown) => void): Promise<void> {
+  return new Promise((resolve) => {
+    source.on('data', (chunk: Uint8Array) => {
+      if (!outgoing.write(chunk)) source.pause()
+    })
+    outgoing.on('drain', () => source.resume())
+    outgoing.once('close', () => {
+      source.destroy()
+      resolve()
+    })
+    source.once('end', () => {
+      outgoing.end()
+      resolve()
+    })
+    source.once('error', (error) => {
+      if (!outgoing.destroyed) onBroken(error)
+      outgoing.destroy()
+      resolve()
+    })
+  })
+}
+
+/** Tells Hono's server that there is nothing left to send; the status is for those who count. */
+function alreadySent(status: number): Response {
+  return new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
+}
