@@ -3,6 +3,7 @@ import type { Hono } from 'hono'
 import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import { createEgress } from '../../shared/egress/egress.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
@@ -10,11 +11,14 @@ import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
+import { version } from '../../shared/version.ts'
 import { createAccessNotes } from './access-notes.ts'
 import { createArrivingMedia } from './arriving-media.ts'
 import type { MediaDeps } from './deps.ts'
 import { mediaRoutes } from './routes.ts'
 import { createScanner } from './scanner.ts'
+import { createStoredThumbnails } from './stored-thumbnails.ts'
+import { createThumbnailer } from './thumbnails/thumbnailer.ts'
 import { createUploads } from './uploads.ts'
 
 export interface MediaRole {
@@ -50,6 +54,9 @@ export function createMediaRole(given: {
     onError: (err) => log.error({ err }, 'main could not be told which media are used'),
   })
   const arriving = createArrivingMedia(given)
+  const thumbnailer = createThumbnailer({ config: config.thumbnails, clock })
+  const thumbnails = createStoredThumbnails({ ...given, config: config.thumbnails, store, uploads, thumbnailer })
+  const egress = createEgress({ config: config.egress, userAgent: `Ganglion/${version}`, clock })
   const deps: MediaDeps = {
     ...given,
     limiter: context.limiter,
@@ -57,6 +64,8 @@ export function createMediaRole(given: {
     uploads,
     accessNotes,
     arriving,
+    thumbnails,
+    egress,
     remote: undefined,
     async requestingServer() {
       throw new MatrixError('M_UNAUTHORIZED', 'This server does not take requests of other servers')
@@ -70,6 +79,8 @@ export function createMediaRole(given: {
       arriving.close()
       uploads.close()
       await accessNotes.close()
+      await thumbnailer.close()
+      await egress.close()
       await scanner?.close()
       await store.close()
     },

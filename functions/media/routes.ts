@@ -1,6 +1,8 @@
 /** Everything that the media role serves. */
 import { getMediaConfig, getOldMediaConfig } from './config.ts'
 import { getDownload, getDownloadAs, getOldDownload, getOldDownloadAs } from './download.ts'
+import { getFederationDownload, getFederationThumbnail } from './federation.ts'
+import { getOldThumbnail, getThumbnail } from './thumbnail.ts'
 import { postCreate, postUpload, putUpload } from './upload.ts'
 
 export const mediaRoutes = [
@@ -13,4 +15,8 @@ export const mediaRoutes = [
   getDownloadAs,
   getOldDownload,
   getOldDownloadAs,
+  getThumbnail,
+  getOldThumbnail,
+  getFederationDownload,
+  getFederationThumbnail,
 ] as const

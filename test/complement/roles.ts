@@ -34,6 +34,7 @@ const roles = await startRoles({
     password: { bcrypt_rounds: 4, minimum_length: 1 },
     rooms: { default_version: '11' },
     rate_limits: { enabled: false },
+    media: { freeze_unauthenticated: false },
     log: { level: 'info', format: 'pretty' },
   },
 })

@@ -37,6 +37,7 @@ registration: {enabled: true, guests: true, shared_secret: complement}
 password: {bcrypt_rounds: 4, minimum_length: 1}
 rooms: {default_version: "11"}
 rate_limits: {enabled: false}
+media: {freeze_unauthenticated: false}
 log: {level: info, format: pretty}
 YAML
 exec "$node" --max-semi-space-size=8 "$made/dist/monolith.js" --config-path homeserver.yaml
