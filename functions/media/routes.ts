@@ -1,4 +1,5 @@
 /** Everything that the media role serves. */
+import { mediaAdminRoutes } from './admin/routes.ts'
 import { getMediaConfig, getOldMediaConfig } from './config.ts'
 import { getDownload, getDownloadAs, getOldDownload, getOldDownloadAs } from './download.ts'
 import { getFederationDownload, getFederationThumbnail } from './federation.ts'
@@ -19,4 +20,5 @@ export const mediaRoutes = [
   getOldThumbnail,
   getFederationDownload,
   getFederationThumbnail,
+  ...mediaAdminRoutes,
 ] as const
