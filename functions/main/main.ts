@@ -27,6 +27,7 @@ import { serverNoticeHandlers } from './commands/server-notices.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
+import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
@@ -220,6 +221,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...reportHandlers({ committer, clock }),
     ...pusherHandlers({ sql, committer, clock, queue }),
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
+    ...urlPreviewHandlers({ sql, clock }),
     ...mediaHandlers({ sql, committer, clock, config, sweep: mediaSweep }),
   }
   const runner =

@@ -2,7 +2,6 @@
 import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
-import type { Egress } from '../../shared/egress/egress.ts'
 import type { Limiter } from '../../shared/http/rate-limit.ts'
 import { type RequestInfo, routesFor } from '../../shared/http/route.ts'
 import type { Logger } from '../../shared/logging.ts'
@@ -12,6 +11,7 @@ import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { AccessNotes } from './access-notes.ts'
 import type { ArrivingMedia } from './arriving-media.ts'
+import type { Previews } from './previews/previews.ts'
 import type { RemoteMedia } from './remote/remote-media.ts'
 import type { StoredThumbnails } from './stored-thumbnails.ts'
 import type { Uploads } from './uploads.ts'
@@ -29,7 +29,7 @@ export interface MediaDeps {
   readonly accessNotes: AccessNotes
   readonly arriving: ArrivingMedia
   readonly thumbnails: StoredThumbnails
-  readonly egress: Egress
+  readonly previews: Previews
   /** Absent as long as this server does not speak with others: then there is what is here already. */
   readonly remote: RemoteMedia | undefined
   /** The server that signed a request. Throws M_UNAUTHORIZED for a request that none signed, or while signatures are not

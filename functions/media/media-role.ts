@@ -11,10 +11,10 @@ import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
-import { version } from '../../shared/version.ts'
 import { createAccessNotes } from './access-notes.ts'
 import { createArrivingMedia } from './arriving-media.ts'
 import type { MediaDeps } from './deps.ts'
+import { createPreviews } from './previews/previews.ts'
 import { mediaRoutes } from './routes.ts'
 import { createScanner } from './scanner.ts'
 import { createStoredThumbnails } from './stored-thumbnails.ts'
@@ -56,7 +56,22 @@ export function createMediaRole(given: {
   const arriving = createArrivingMedia(given)
   const thumbnailer = createThumbnailer({ config: config.thumbnails, clock })
   const thumbnails = createStoredThumbnails({ ...given, config: config.thumbnails, store, uploads, thumbnailer })
-  const egress = createEgress({ config: config.egress, userAgent: `Ganglion/${version}`, clock })
+  const egress = createEgress({ config: config.egress, clock })
+  const previews = createPreviews({
+    ...given,
+    egress,
+    config: config.url_previews,
+    storeImage: ({ bytes, content_type }) =>
+      uploads.store({
+        bytes,
+        size: bytes.length,
+        bytesMax: bytes.length,
+        content_type,
+        user_id: undefined,
+        kind: 'preview',
+      }),
+    onError: (err) => log.warn({ err }, 'the picture of a preview could not be stored'),
+  })
   const deps: MediaDeps = {
     ...given,
     limiter: context.limiter,
@@ -65,7 +80,7 @@ export function createMediaRole(given: {
     accessNotes,
     arriving,
     thumbnails,
-    egress,
+    previews,
     remote: undefined,
     async requestingServer() {
       throw new MatrixError('M_UNAUTHORIZED', 'This server does not take requests of other servers')

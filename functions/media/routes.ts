@@ -3,6 +3,7 @@ import { mediaAdminRoutes } from './admin/routes.ts'
 import { getMediaConfig, getOldMediaConfig } from './config.ts'
 import { getDownload, getDownloadAs, getOldDownload, getOldDownloadAs } from './download.ts'
 import { getFederationDownload, getFederationThumbnail } from './federation.ts'
+import { previewRoutes } from './previews/routes.ts'
 import { getOldThumbnail, getThumbnail } from './thumbnail.ts'
 import { postCreate, postUpload, putUpload } from './upload.ts'
 
@@ -21,4 +22,5 @@ export const mediaRoutes = [
   getFederationDownload,
   getFederationThumbnail,
   ...mediaAdminRoutes,
+  ...previewRoutes,
 ] as const

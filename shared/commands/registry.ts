@@ -10,6 +10,7 @@ import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { serverNoticeCommands } from './server-notices.ts'
 import { toDeviceCommands } from './to-device.ts'
+import { urlPreviewCommands } from './url-previews.ts'
 import { userDataCommands } from './user-data.ts'
 
 export const commands = {
@@ -23,6 +24,7 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...urlPreviewCommands,
   ...mediaCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

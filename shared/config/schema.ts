@@ -350,6 +350,64 @@ export const Config = v.object({
     }),
     {},
   ),
+  url_previews: v.optional(
+    v.object({
+      enabled: v.optional(
+        v.pipe(
+          bool,
+          v.description('Pages that users ask about are fetched, within the rules of `egress`, for previews.'),
+        ),
+        true,
+      ),
+      denied_urls: v.optional(
+        v.pipe(
+          v.array(
+            v.object({
+              scheme: v.optional(v.pipe(text, v.description('http or https.'))),
+              host: v.optional(v.pipe(text, v.description('The host name, in lower case.'))),
+              port: v.optional(v.pipe(text, v.description('The port, also where the URL leaves it out.'))),
+              path: v.optional(v.pipe(text, v.description('The path, from its first slash.'))),
+              query: v.optional(v.pipe(text, v.description('What comes after the question mark.'))),
+            }),
+          ),
+          v.description(
+            'URLs that are not previewed: those that match all patterns of one of these. A pattern has * and ?; one that begins with ^ is a regular expression (RE2).',
+          ),
+        ),
+        [],
+      ),
+      page_bytes_max: v.optional(bytes('So much of a page is read.'), '1M'),
+      image_bytes_max: v.optional(bytes('Larger pictures are left out.'), '10M'),
+      timeout: v.optional(duration('How long making a preview may take.'), '20s'),
+      cache_lifetime: v.optional(duration('How long a preview is kept and given again.'), '1h'),
+      accept_language: v.optional(
+        v.pipe(text, v.description('The Accept-Language that pages are asked with.')),
+        'en;q=0.9, *;q=0.5',
+      ),
+      forward_language: v.optional(
+        v.pipe(bool, v.description("Ask pages with the user's own Accept-Language, and keep a preview for each.")),
+        false,
+      ),
+      oembed_providers: v.optional(
+        v.pipe(
+          v.array(
+            v.object({
+              endpoint: v.pipe(
+                text,
+                v.url(),
+                v.metadata({ expected: 'a URL such as https://example.org/oembed' }),
+                v.description('Where the provider answers in JSON.'),
+              ),
+              urls: v.pipe(v.array(text), v.description('The URLs that it knows, with * and ?.')),
+            }),
+          ),
+          v.description('Sites that are asked by oEmbed in place of reading their pages.'),
+        ),
+        [],
+      ),
+    }),
+    {},
+  ),
   thumbnails: v.optional(
     v.object({
       sizes: v.optional(
@@ -580,6 +638,7 @@ export const Config = v.object({
       room_creation: limit('New rooms, by user', { per_second: 0.1, burst: 10 }),
       account: limit('Changes of account, profile and devices, by user', { per_second: 5, burst: 30 }),
       read: limit('Costly reads, by user', { per_second: 50, burst: 200 }),
+      url_preview: limit('Previews of URLs, by user', { per_second: 2, burst: 50 }),
       media_upload: limit('Uploads, by user', { per_second: 5, burst: 50 }),
       media_download: limit('Downloads and thumbnails, by user or address', { per_second: 100, burst: 1000 }),
     }),

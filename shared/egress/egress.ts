@@ -5,6 +5,7 @@ import { isIP } from 'node:net'
 import type { Agent, Dispatcher } from 'undici'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Config } from '../config/schema.ts'
+import { version } from '../version.ts'
 import { addressRules } from './address-rules.ts'
 import { createConnector } from './connector.ts'
 import { createDeadline, type Deadline } from './deadline.ts'
@@ -38,6 +39,8 @@ export interface EgressRequest {
   readonly downgrade?: boolean
   /** Those not given are the configuration's. */
   readonly limits?: Partial<EgressLimits>
+  /** Asked for the URL and for each that a redirect leads to; true: it is not reached. */
+  readonly denied?: (url: URL) => boolean
   /** Where the connection goes to instead of the URL's host, which the `Host` header and the certificate keep to: what SRV
    *  records say. Looked up and checked as any other; it does not hold for where a redirect leads. */
   readonly connectTo?: { readonly host: string; readonly port: number } | undefined
@@ -67,7 +70,6 @@ export interface Egress {
 
 export interface EgressOptions {
   readonly config: Config['egress']
-  readonly userAgent: string
   readonly clock?: Clock
   /** Other ways from a host to its addresses than the operating system's. */
   readonly resolve?: Resolver
@@ -82,12 +84,13 @@ const waitingMax = 1_000
 /** Hosts with open connections. */
 const originsMax = 10_000
 const idleConnectionMs = 30_000
+const userAgent = `Ganglion/${version}`
 const redirectStatuses = new Set([301, 302, 303, 307, 308])
 /** What goes along to another host than the one it was meant for; anything else may be a secret. */
 const harmlessHeaders = new Set(['accept', 'accept-language', 'accept-encoding', 'user-agent', 'range'])
 
 export function createEgress(options: EgressOptions): Egress {
-  const { config, userAgent, clock = systemClock, resolve = systemResolver, caPath } = options
+  const { config, clock = systemClock, resolve = systemResolver, caPath } = options
   const rules = addressRules(config)
   const slots = createSlots({ perHost: config.connections_per_host, inAll: config.connections, waiting: waitingMax })
   const ports = new Set(config.ports)
@@ -123,13 +126,14 @@ export function createEgress(options: EgressOptions): Egress {
   const checkPort = (host: string, port: number) => {
     if (ports.size > 0 && !ports.has(port)) throw new EgressError('denied', `Port ${port} of ${host}`)
   }
-  const checkedUrl = (url: URL): URL => {
+  const checkedUrl = (url: URL, { denied }: EgressRequest): URL => {
     if (url.protocol !== 'http:' && url.protocol !== 'https:') {
       throw new EgressError('bad_url', `Only http and https are reached, not ${url.protocol}`)
     }
     if (url.username !== '' || url.password !== '') {
       throw new EgressError('bad_url', `A URL at ${url.hostname} holds a name or a password`)
     }
+    if (denied?.(url)) throw new EgressError('denied', `This URL at ${url.hostname}`)
     checkPort(url.hostname, Number(url.port) || (url.protocol === 'https:' ? 443 : 80))
     return url
   }
@@ -169,8 +173,8 @@ export function createEgress(options: EgressOptions): Egress {
     async request(request) {
       if (closed) throw new EgressError('aborted', 'No more requests are made')
       const limits = { ...defaults, ...request.limits }
-      let url = checkedUrl(parsedUrl(request.url))
-      let headers = requestHeaders(request, userAgent)
+      let url = checkedUrl(parsedUrl(request.url), request)
+      let headers = requestHeaders(request)
       let { connectTo } = request
       if (connectTo !== undefined) checkPort(connectTo.host, connectTo.port)
       const deadline = createDeadline({ clock, totalMs: limits.totalMs, host: url.hostname, signal: request.signal })
@@ -181,7 +185,7 @@ export function createEgress(options: EgressOptions): Egress {
           if (next === undefined) return readable(exchange, limits, deadline, request.decode !== false)
           end(exchange)
           if (left === 0) throw new EgressError('redirect', `Too many redirects, the last by ${url.hostname}`)
-          checkedUrl(next)
+          checkedUrl(next, request)
           if (url.protocol === 'https:' && next.protocol === 'http:' && request.downgrade !== true) {
             throw new EgressError('redirect', `${url.hostname} leads from https to http`)
           }
@@ -231,7 +235,7 @@ function elsewhere(url: URL, { host, port }: { readonly host: string; readonly p
   return to
 }
 
-function requestHeaders({ headers, decode }: EgressRequest, userAgent: string): Record<string, string> {
+function requestHeaders({ headers, decode }: EgressRequest): Record<string, string> {
   const given = Object.entries(headers ?? {})
     .map(([name, value]): [string, string] => [name.toLowerCase(), value])
     // It follows the URL, since the certificate follows it.

@@ -17,6 +17,7 @@ export type RateLimit =
   | 'room_creation'
   | 'account'
   | 'read'
+  | 'url_preview'
   | 'media_upload'
   | 'media_download'
 

@@ -33,7 +33,6 @@ function egress(options: Partial<Omit<EgressOptions, 'config'>> & { config?: obj
   const { config = {}, ...rest } = options
   const made = createEgress({
     config: v.parse(Config.entries.egress, { allowed_ranges: [outside], body_bytes_max: bytesMax, ...config }),
-    userAgent: 'test',
     ...rest,
   })
   opened.push(made)

@@ -4,6 +4,7 @@ import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MediaId } from '../../shared/commands/media.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
+import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import { newObjectKey } from '../../shared/media/store.ts'
@@ -21,6 +22,7 @@ export const password = 'superuser'
 export function commandScenarios(main: MainClient): Scenarios {
   let count = 0
   const next = () => `n${++count}`
+  const previewKey = () => next().slice(1).padStart(64, '0') as UrlPreviewKey
 
   async function user(): Promise<{ user_id: UserId; device_id: DeviceId; access_token: string }> {
     const { session } = await main.register({
@@ -130,6 +132,14 @@ export function commandScenarios(main: MainClient): Scenarios {
     async sendServerNotice() {
       const { user_id } = await user()
       return { user_id, type: 'm.room.message', content: { body: 'Closing at six' }, txn_id: 'notice' }
+    },
+    async claimUrlPreview() {
+      return { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+    },
+    async storeUrlPreview() {
+      const request = { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+      await main.claimUrlPreview(request)
+      return { ...request, answer: '{}' }
     },
     async fileReport() {
       const { room_id, user_id } = await room()

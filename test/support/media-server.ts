@@ -26,7 +26,8 @@ export interface AskOptions {
 
 export type MediaServer = Awaited<ReturnType<typeof mediaServer>>
 
-export async function mediaServer(media: object = {}) {
+/** `further`: keys of the configuration beside `media`. */
+export async function mediaServer(media: object = {}, further: object = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), 'ganglion-media-'))
   const clock = fakeClock()
   const settings = {
@@ -36,6 +37,7 @@ export async function mediaServer(media: object = {}) {
     data_dir: folder,
     listeners: [{ port: 0 }],
     media,
+    ...further,
   }
   const config = v.parse(Config, settings)
   const main = await testMain({ config: settings, clock })
