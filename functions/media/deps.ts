@@ -13,6 +13,7 @@ import type { AccessNotes } from './access-notes.ts'
 import type { ArrivingMedia } from './arriving-media.ts'
 import type { Previews } from './previews/previews.ts'
 import type { RemoteMedia } from './remote/remote-media.ts'
+import type { StoredThumbnails } from './stored-thumbnails.ts'
 import type { Uploads } from './uploads.ts'
 
 export interface MediaDeps {
@@ -27,6 +28,7 @@ export interface MediaDeps {
   readonly uploads: Uploads
   readonly accessNotes: AccessNotes
   readonly arriving: ArrivingMedia
+  readonly thumbnails: StoredThumbnails
   readonly previews: Previews
   /** Absent as long as this server does not speak with others: then there is what is here already. */
   readonly remote: RemoteMedia | undefined

@@ -17,6 +17,8 @@ import type { MediaDeps } from './deps.ts'
 import { createPreviews } from './previews/previews.ts'
 import { mediaRoutes } from './routes.ts'
 import { createScanner } from './scanner.ts'
+import { createStoredThumbnails } from './stored-thumbnails.ts'
+import { createThumbnailer } from './thumbnails/thumbnailer.ts'
 import { createUploads } from './uploads.ts'
 
 export interface MediaRole {
@@ -52,6 +54,8 @@ export function createMediaRole(given: {
     onError: (err) => log.error({ err }, 'main could not be told which media are used'),
   })
   const arriving = createArrivingMedia(given)
+  const thumbnailer = createThumbnailer({ config: config.thumbnails, clock })
+  const thumbnails = createStoredThumbnails({ ...given, config: config.thumbnails, store, uploads, thumbnailer })
   const egress = createEgress({ config: config.egress, clock })
   const previews = createPreviews({
     ...given,
@@ -75,6 +79,7 @@ export function createMediaRole(given: {
     uploads,
     accessNotes,
     arriving,
+    thumbnails,
     previews,
     remote: undefined,
     async requestingServer() {
@@ -89,6 +94,7 @@ export function createMediaRole(given: {
       arriving.close()
       uploads.close()
       await accessNotes.close()
+      await thumbnailer.close()
       await egress.close()
       await scanner?.close()
       await store.close()

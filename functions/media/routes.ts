@@ -1,7 +1,10 @@
 /** Everything that the media role serves. */
+import { mediaAdminRoutes } from './admin/routes.ts'
 import { getMediaConfig, getOldMediaConfig } from './config.ts'
 import { getDownload, getDownloadAs, getOldDownload, getOldDownloadAs } from './download.ts'
+import { getFederationDownload, getFederationThumbnail } from './federation.ts'
 import { previewRoutes } from './previews/routes.ts'
+import { getOldThumbnail, getThumbnail } from './thumbnail.ts'
 import { postCreate, postUpload, putUpload } from './upload.ts'
 
 export const mediaRoutes = [
@@ -14,5 +17,10 @@ export const mediaRoutes = [
   getDownloadAs,
   getOldDownload,
   getOldDownloadAs,
+  getThumbnail,
+  getOldThumbnail,
+  getFederationDownload,
+  getFederationThumbnail,
+  ...mediaAdminRoutes,
   ...previewRoutes,
 ] as const

@@ -1,5 +1,4 @@
 /** Asks the operator's scanner about bytes that were uploaded, before anybody can fetch them. */
-import { Agent, request } from 'undici'
 import * as v from 'valibot'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
@@ -24,10 +23,15 @@ export function createScanner(deps: {
 }): Scanner {
   const { settings, store, log } = deps
   // The operator's own address, wherever that is: not one that users choose.
-  const dispatcher = new Agent({ headersTimeout: settings.timeout, bodyTimeout: settings.timeout })
+  // Loaded where there is a scanner alone.
+  const client = import('undici').then(({ Agent, request }) => ({
+    request,
+    dispatcher: new Agent({ headersTimeout: settings.timeout, bodyTimeout: settings.timeout }),
+  }))
 
   async function isClean({ object_key, size, sha256, content_type, user_id }: Parameters<Scanner['check']>[0]) {
     const body = size === 0 ? '' : await store.read(object_key, { start: 0, end: size })
+    const { request, dispatcher } = await client
     const answer = await request(settings.url, {
       method: 'POST',
       dispatcher,
@@ -62,6 +66,6 @@ export function createScanner(deps: {
       }
       if (!clean) throw new MatrixError('M_FORBIDDEN', 'This file was refused by the scanner of this server')
     },
-    close: () => dispatcher.close(),
+    close: async () => (await client).dispatcher.close(),
   }
 }

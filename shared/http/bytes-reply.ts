@@ -2,12 +2,18 @@
  *  would cost a multiple of the processor time. */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { BytesReply } from './route.ts'
 
 /** Node's side of the request, where the server has one. */
 export interface NodeExchange {
   readonly incoming?: IncomingMessage
   readonly outgoing?: ServerResponse
+}
+
+/** The status of an answer, also where it was sent already. */
+export function statusSent(response: Response, { outgoing }: NodeExchange): number {
+  return response === RESPONSE_ALREADY_SENT && outgoing ? outgoing.statusCode : response.status
 }
 
 /** `onBroken` hears of a source that ended too early, after which the client gets to see that its answer is not whole. */
@@ -23,14 +29,14 @@ export function sendBytes(
   outgoing.writeHead(status, { ...headers })
   if (!(body instanceof Readable)) {
     outgoing.end(incoming.method === 'HEAD' ? undefined : body)
-    return alreadySent(status)
+    return RESPONSE_ALREADY_SENT
   }
   if (incoming.method === 'HEAD') {
     body.destroy()
     outgoing.end()
-    return alreadySent(status)
+    return RESPONSE_ALREADY_SENT
   }
-  return pump(body, outgoing, onBroken).then(() => alreadySent(status))
+  return pump(body, outgoing, onBroken).then(() => RESPONSE_ALREADY_SENT)
 }
 
 function webBody(body: Readable | Uint8Array | undefined): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null {
@@ -59,9 +65,4 @@ function pump(source: Readable, outgoing: ServerResponse, onBroken: (error: unkn
       resolve()
     })
   })
-}
-
-/** Tells Hono's server that there is nothing left to send; the status is for those who count. */
-function alreadySent(status: number): Response {
-  return new Response(null, { status, headers: { 'x-hono-already-sent': 'true' } })
 }

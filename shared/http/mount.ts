@@ -7,7 +7,7 @@ import { MatrixError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { aliasesOf } from './aliases.ts'
 import { readJson } from './body.ts'
-import { type NodeExchange, sendBytes } from './bytes-reply.ts'
+import { type NodeExchange, sendBytes, statusSent } from './bytes-reply.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
 import { preflightHeaders } from './headers.ts'
 import type { Limiter } from './rate-limit.ts'
@@ -129,7 +129,7 @@ async function answer(
     const { method, path } = route
     response = errorResponse(error, { method, path, request_id: notes?.request_id }, context.log)
   }
-  observer?.end(response.status, performance.now() - startedAt)
+  observer?.end(statusSent(response, (c.env ?? {}) as NodeExchange), performance.now() - startedAt)
   return response
 }
 

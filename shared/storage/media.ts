@@ -58,6 +58,7 @@ export interface StoredThumbnail {
   readonly object_key: ObjectKey
   readonly content_type: string
   readonly size: number
+  readonly sha256: string
 }
 
 export interface ThumbnailName {
@@ -70,7 +71,8 @@ export interface ThumbnailName {
 
 export async function thumbnailOf(sql: ReadSql, name: ThumbnailName): Promise<StoredThumbnail | undefined> {
   const [row] = await sql<StoredThumbnail[]>`
-    select object_key, content_type, size from media_thumbnails
+    select t.object_key, t.content_type, t.size, o.sha256
+    from media_thumbnails t join media_objects o using (object_key)
     where source_key = ${name.source_key} and width = ${name.width} and height = ${name.height}
       and method = ${name.method} and animated = ${name.animated}`
   return row

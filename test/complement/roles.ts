@@ -36,6 +36,7 @@ const roles = await startRoles({
     rate_limits: { enabled: false },
     // The tests' own servers are at private addresses.
     egress: { allowed_ranges: ['0.0.0.0/0', '::/0'] },
+    media: { freeze_unauthenticated: false },
     log: { level: 'info', format: 'pretty' },
   },
 })

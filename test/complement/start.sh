@@ -39,6 +39,7 @@ password: {bcrypt_rounds: 4, minimum_length: 1}
 rooms: {default_version: "11"}
 rate_limits: {enabled: false}
 egress: {allowed_ranges: [0.0.0.0/0, "::/0"]}
+media: {freeze_unauthenticated: false}
 log: {level: info, format: pretty}
 YAML
 exec "$node" --max-semi-space-size=8 "$made/dist/monolith.js" --config-path homeserver.yaml
