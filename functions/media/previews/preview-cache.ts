@@ -9,7 +9,7 @@ import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { outsideRequests } from '../../../shared/request-context.ts'
 import type { ReadSql } from '../../../shared/storage/sql.ts'
 import { urlPreview } from '../../../shared/storage/url-previews.ts'
-import { notFetched, type Preview } from './preview-maker.ts'
+import { notFetched, type Preview } from './preview.ts'
 
 const Stored = v.union([
   v.object({ preview: v.record(v.string(), v.union([v.string(), v.number()])) }),

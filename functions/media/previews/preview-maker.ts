@@ -4,16 +4,13 @@ import type { Clock } from '../../../shared/clock.ts'
 import type { Config } from '../../../shared/config/schema.ts'
 import type { Egress, EgressResponse } from '../../../shared/egress/egress.ts'
 import { EgressError } from '../../../shared/egress/egress-error.ts'
-import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { version } from '../../../shared/version.ts'
 import { readImageHeader } from '../thumbnails/image-header.ts'
 import { charsetBytes, decoderFor } from './charset.ts'
 import { oembedPreview, oembedProviders } from './oembed.ts'
 import { createPageReader, type PageFacts, tidy } from './page-facts.ts'
+import { notFetched, type Preview } from './preview.ts'
 import { filePreview, pagePreview } from './preview-data.ts'
-
-/** The answer to the client. */
-export type Preview = Readonly<Record<string, string | number>>
 
 export interface PreviewMakerDeps {
   readonly config: Config['url_previews']
@@ -154,10 +151,6 @@ async function fetched<Result>(answer: Promise<Result>): Promise<Result> {
     if (error instanceof EgressError) throw notFetched('The page cannot be fetched')
     throw error
   }
-}
-
-export function notFetched(message: string): MatrixError {
-  return new MatrixError('M_UNKNOWN', message, { status: 502 })
 }
 
 type Body = AsyncIterator<Uint8Array>

@@ -6,9 +6,10 @@ import type { Egress } from '../../../shared/egress/egress.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { ReadSql } from '../../../shared/storage/sql.ts'
 import { deniedUrls, urlCharactersMax } from './denied-urls.ts'
+import type { Preview } from './preview.ts'
 import { createPreviewCache } from './preview-cache.ts'
 import { webUrl } from './preview-data.ts'
-import { createPreviewMaker, type Preview, type PreviewMakerDeps } from './preview-maker.ts'
+import type { PreviewMaker, PreviewMakerDeps } from './preview-maker.ts'
 
 export interface Previews {
   /** `language`: the user's own Accept-Language. Throws MatrixError. */
@@ -18,7 +19,6 @@ export interface Previews {
 /** Longer ones are nobody's who reads. */
 const languageCharactersMax = 200
 
-/** Throws ConfigError. */
 export function createPreviews(deps: {
   readonly config: Config['url_previews']
   readonly sql: ReadSql
@@ -29,8 +29,16 @@ export function createPreviews(deps: {
   readonly onError: PreviewMakerDeps['onError']
 }): Previews {
   const { config, sql, main, clock } = deps
-  const denied = deniedUrls(config.denied_urls)
-  const maker = createPreviewMaker({ ...deps, denied })
+  let opened: Promise<{ denied(url: URL): boolean; maker: PreviewMaker }> | undefined
+  /** Loaded at the first preview. Where the rules make no sense there is none, ever. */
+  const open = () => {
+    opened ??= Promise.all([deniedUrls(config.denied_urls), import('./preview-maker.ts')]).then(
+      ([denied, { createPreviewMaker }]) => ({ denied, maker: createPreviewMaker({ ...deps, denied }) }),
+    )
+    return opened
+  }
+  // The operator hears of it at the start.
+  if (config.enabled && config.denied_urls.length > 0) open().catch(deps.onError)
   const cache = createPreviewCache({
     sql,
     main,
@@ -44,6 +52,7 @@ export function createPreviews(deps: {
       if (!config.enabled) throw new MatrixError('M_UNRECOGNIZED', 'This server makes no previews of URLs')
       const url = text.length > urlCharactersMax ? undefined : webUrl(text)
       if (!url) throw new MatrixError('M_INVALID_PARAM', 'url must be a URL of http or https')
+      const { denied, maker } = await open()
       if (denied(url)) throw new MatrixError('M_FORBIDDEN', 'This server makes no previews of this URL')
       const language =
         config.forward_language && given !== undefined && isLanguage(given) ? given : config.accept_language
