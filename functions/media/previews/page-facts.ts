@@ -26,7 +26,7 @@ export interface PageReader {
 }
 
 const most = { properties: 60, nameCharacters: 80, valueCharacters: 2_000, images: 10, textCharacters: 2_000 }
-/** Deeper, nothing is read any more: no page for people goes there. */
+/** Deeper, the page is not read any more: no page for people goes there, and the parser's work grows by the depth. */
 const depthMax = 400
 /** Their text is not what the page is about, or no text at all. */
 const unread = new Set(
@@ -57,6 +57,7 @@ export function createPageReader(): PageReader {
   /** Depth at which an unread element began. */
   let unreadFrom: number | undefined
   let inBody = false
+  let tooDeep = false
 
   const endParagraph = () => {
     const text = tidy(paragraph)
@@ -91,7 +92,11 @@ export function createPageReader(): PageReader {
   const parser = new Parser({
     onopentag(name, attributes) {
       if (!voidElements.has(name)) depth += 1
-      if (depth > depthMax) return
+      if (depth > depthMax) {
+        tooDeep = true
+        parser.pause()
+        return
+      }
       if (name === 'body') inBody = true
       if (unread.has(name)) unreadFrom ??= depth
       if (unreadFrom === undefined && !inline.has(name)) endParagraph()
@@ -114,7 +119,7 @@ export function createPageReader(): PageReader {
     ontext(text) {
       if (titleText !== undefined && title === undefined) {
         if (titleText.length < most.valueCharacters) titleText += text
-      } else if (unreadFrom === undefined && depth <= depthMax) {
+      } else if (unreadFrom === undefined) {
         if (paragraph.length + textLength < most.textCharacters) paragraph += text
       }
     },
@@ -123,7 +128,7 @@ export function createPageReader(): PageReader {
       if (name === 'title' && titleText !== undefined) title ??= tidy(titleText)
       if (unreadFrom === depth) unreadFrom = undefined
       depth -= 1
-      if (unreadFrom === undefined && !inline.has(name) && depth < depthMax) endParagraph()
+      if (unreadFrom === undefined && !inline.has(name)) endParagraph()
     },
   })
 
@@ -146,14 +151,16 @@ export function createPageReader(): PageReader {
         return oembed
       },
     },
-    write: (text) => parser.write(text),
+    write(text) {
+      if (!tooDeep) parser.write(text)
+    },
     end() {
-      parser.end()
+      if (!tooDeep) parser.end()
       endParagraph()
     },
     get complete() {
       // Whatever a head may still say comes before the body.
-      return inBody && ['og:title', 'og:description', 'og:image'].every((name) => og.has(name))
+      return tooDeep || (inBody && ['og:title', 'og:description', 'og:image'].every((name) => og.has(name)))
     },
   }
 }
