@@ -67,7 +67,7 @@ const cases: readonly { readonly name: string; readonly page: Page; readonly out
   {
     name: 'html: a million elements that end',
     page: html(`<title>T</title>${many('</p></div></b>')}`),
-    outcome: { 'og:title': 'T' },
+    outcome: expect.objectContaining({ 'og:title': 'T' }),
   },
   {
     name: 'html: elements within each other, of two kinds',
@@ -90,11 +90,11 @@ const cases: readonly { readonly name: string; readonly page: Page; readonly out
     outcome: { 'og:title': 'T' },
   },
   { name: 'html: one comment', page: html(`<title>T</title><!--${many('-')}`), outcome: { 'og:title': 'T' } },
-  { name: 'html: one title', page: html(`<title>${many('T')}`), outcome: {} },
+  { name: 'html: one title', page: html(`<title>${many('T')}`), outcome: { 'og:title': 'T'.repeat(2_000) } },
   {
     name: 'html: a long title',
     page: html(`<title>${'T'.repeat(100_000)}</title>`),
-    outcome: { 'og:title': expect.stringMatching(/^T{1,70000}$/) },
+    outcome: { 'og:title': 'T'.repeat(2_000) },
   },
   {
     name: 'html: only entities',
@@ -113,7 +113,7 @@ const cases: readonly { readonly name: string; readonly page: Page; readonly out
   },
   {
     name: 'html: properties of every object',
-    page: html(og('__proto__', 'x') + og('constructor', 'x') + '<meta name="__proto__" content="x"><title>T</title>'),
+    page: html(`${og('__proto__', 'x') + og('constructor', 'x')}<meta name="__proto__" content="x"><title>T</title>`),
     outcome: { 'og:__proto__': 'x', 'og:constructor': 'x', 'og:title': 'T' },
   },
   {

@@ -3,8 +3,9 @@
 import * as v from 'valibot'
 import type { Config } from '../../../shared/config/schema.ts'
 import { compileGlob } from '../../../shared/core/glob.ts'
-import { createPageReader, tidy } from './page-facts.ts'
+import { createPageReader } from './page-facts.ts'
 import { type PreviewText, webUrl } from './preview-data.ts'
+import { tidy } from './tidy.ts'
 
 const text = v.optional(v.fallback(v.union([v.string(), v.undefined()]), undefined))
 const Answer = v.object({

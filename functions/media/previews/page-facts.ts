@@ -1,5 +1,6 @@
 /** Reads a page as it comes, for what a preview may say of it. Everything that is kept is bounded, whatever the page holds. */
 import { Parser } from 'htmlparser2'
+import { tidy } from './tidy.ts'
 
 export interface PageFacts {
   /** Of `og:` properties the first value of each, in their order. */
@@ -125,7 +126,7 @@ export function createPageReader(): PageReader {
     },
     onclosetag(name) {
       if (voidElements.has(name)) return
-      if (name === 'title' && titleText !== undefined) title ??= tidy(titleText)
+      if (name === 'title' && titleText !== undefined) title ??= tidy(titleText.slice(0, most.valueCharacters))
       if (unreadFrom === depth) unreadFrom = undefined
       depth -= 1
       if (unreadFrom === undefined && !inline.has(name)) endParagraph()
@@ -163,13 +164,4 @@ export function createPageReader(): PageReader {
       return tooDeep || (inBody && ['og:title', 'og:description', 'og:image'].every((name) => og.has(name)))
     },
   }
-}
-
-/** One line, without what cannot be seen. */
-export function tidy(text: string): string {
-  return text
-    .replace(/[\p{Cc}\p{Zs}\p{Zl}\p{Zp}]+/gu, ' ')
-    .replace(/[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]/g, '')
-    .trim()
-    .toWellFormed()
 }

@@ -1,5 +1,6 @@
 /** From what a page says of itself to what a client is told. https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv1mediapreview_url */
 import type { PageFacts } from './page-facts.ts'
+import { tidy } from './tidy.ts'
 
 /** The answer but for its picture. */
 export type PreviewText = Readonly<Record<string, string>>
@@ -56,8 +57,8 @@ export function pagePreview(facts: PageFacts, url: URL): PagePreview {
 
 /** What there is to say of a file by its name. */
 export function filePreview(url: URL, disposition: string | null, text?: string): PreviewText {
-  const named = /filename\s*=\s*"?([^";]+)/i.exec(disposition ?? '')?.[1] ?? url.pathname.split('/').pop() ?? ''
-  const name = decoded(named).slice(0, descriptionCharacters).trim()
+  const named = /filename\s*=\s*"?([^";]+)/i.exec(disposition ?? '')?.[1] ?? url.pathname
+  const name = tidy(decoded(named).split(/[/\\]/).pop() ?? '').slice(0, descriptionCharacters)
   return {
     ...(name === '' ? {} : { 'og:title': name }),
     ...(text === undefined || text === '' ? {} : { 'og:description': shortened(text) }),

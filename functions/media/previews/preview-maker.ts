@@ -8,9 +8,10 @@ import { version } from '../../../shared/version.ts'
 import { readImageHeader } from '../thumbnails/image-header.ts'
 import { charsetBytes, decoderFor } from './charset.ts'
 import { oembedPreview, oembedProviders } from './oembed.ts'
-import { createPageReader, type PageFacts, tidy } from './page-facts.ts'
+import { createPageReader, type PageFacts } from './page-facts.ts'
 import { notFetched, type Preview } from './preview.ts'
 import { filePreview, pagePreview } from './preview-data.ts'
+import { tidy } from './tidy.ts'
 
 export interface PreviewMakerDeps {
   readonly config: Config['url_previews']
