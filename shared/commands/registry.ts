@@ -1,4 +1,5 @@
 /** Every command, in one list; the client and the handlers have this shape. */
+import { accountTermsCommands } from './account-terms.ts'
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { keyCommands } from './keys.ts'
@@ -8,6 +9,7 @@ import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { serverNoticeCommands } from './server-notices.ts'
+import { threepidCommands } from './threepids.ts'
 import { toDeviceCommands } from './to-device.ts'
 import { userDataCommands } from './user-data.ts'
 
@@ -22,5 +24,7 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...threepidCommands,
+  ...accountTermsCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

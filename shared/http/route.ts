@@ -15,6 +15,7 @@ export type RateLimit =
   | 'invites'
   | 'room_creation'
   | 'account'
+  | 'threepid_validation'
   | 'read'
 
 export interface RequestInfo {
@@ -39,9 +40,11 @@ export class RawJson {
 export class TextReply {
   readonly text: string
   readonly headers: Readonly<Record<string, string>>
-  constructor(text: string, headers: Readonly<Record<string, string>>) {
+  readonly status: number
+  constructor(text: string, headers: Readonly<Record<string, string>>, status = 200) {
     this.text = text
     this.headers = headers
+    this.status = status
   }
 }
 
@@ -82,6 +85,10 @@ export interface RouteDeclaration<
   /** Absent: the body is not read. A missing or empty body parses as `{}` when `emptyBody` is set. */
   readonly body?: B
   readonly emptyBody?: boolean
+  /** A browser may send the body as a form, whose values are strings. */
+  readonly form?: boolean
+  /** Open to users whose accounts have expired. */
+  readonly afterExpiry?: boolean
   /** Largest body in bytes; default 128 KiB. */
   readonly bodyBytesMax?: number
   /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply goes out as it is. */
@@ -108,6 +115,8 @@ export interface Route<Deps> {
   readonly query?: Schema
   readonly body?: Schema
   readonly emptyBody?: boolean
+  readonly form?: boolean
+  readonly afterExpiry?: boolean
   readonly bodyBytesMax?: number
   handle(input: never, deps: Deps): Promise<object> | object
 }

@@ -3,8 +3,9 @@ import { Hono } from 'hono'
 import * as v from 'valibot'
 import { createClientRole } from '../../functions/client/client-role.ts'
 import { createSyncRole } from '../../functions/sync/role.ts'
-import { systemClock } from '../../shared/clock.ts'
+import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import type { ErrorLog } from '../../shared/http/error-response.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { DeviceId, UserId } from '../../shared/matrix/ids.ts'
@@ -17,6 +18,12 @@ type Body = any
 export interface Reply {
   readonly status: number
   readonly body: Body
+}
+
+export interface Page {
+  readonly status: number
+  readonly headers: Headers
+  readonly html: string
 }
 
 export interface TestClient {
@@ -34,6 +41,10 @@ export const password = 'superuser'
 
 export interface ClientServer {
   readonly main: TestMain
+  /** Any request, of nobody where there is no token. */
+  ask(method: string, path: string, body?: unknown, token?: string): Promise<Reply>
+  /** As a browser asks: of a form, its fields. */
+  browse(url: string, form?: Readonly<Record<string, string>>): Promise<Page>
   /** A new user with a first device. */
   register(localpart: string, options?: { readonly admin?: boolean }): Promise<TestClient>
   /** A further device. */
@@ -43,20 +54,30 @@ export interface ClientServer {
   close(): Promise<void>
 }
 
-export async function clientServer(): Promise<ClientServer> {
-  const main = await testMain({ config: { password: { bcrypt_rounds: 4 } } })
-  const config = v.parse(Config, {
+export interface ClientServerOptions {
+  readonly config?: Partial<v.InferInput<typeof Config>>
+  readonly clock?: Clock
+  /** In place of failing the test. */
+  readonly log?: ErrorLog
+}
+
+export async function clientServer(options: ClientServerOptions = {}): Promise<ClientServer> {
+  const { clock = systemClock } = options
+  const settings = {
     server_name: 'hs1',
     password: { bcrypt_rounds: 4 },
     rate_limits: { enabled: false },
-  })
+    ...options.config,
+  }
+  const main = await testMain({ config: settings, clock, ...(options.log ? { log: options.log } : {}) })
+  const config = v.parse(Config, settings)
   const { commands, replication, database } = main
-  const log = {
+  const log = options.log ?? {
     error(fields: object, message: string) {
       throw new Error(`${message}: ${JSON.stringify(fields)}`)
     },
   }
-  const common = { config, sql: database.read, replication, clock: systemClock }
+  const common = { config, sql: database.read, replication, clock }
   const deps = { ...common, main: commands, ephemeral: createMemoryEphemeralStore(), processes: async () => [], log }
   const client = createClientRole(deps)
   const newSync = () =>
@@ -75,17 +96,19 @@ export async function clientServer(): Promise<ClientServer> {
   }
   serve()
 
+  async function request(method: string, path: string, body?: unknown, token?: string): Promise<Reply> {
+    const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
+    const response = await app.request(url, {
+      method,
+      headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+      body: body === undefined ? null : JSON.stringify(body),
+    })
+    return { status: response.status, body: JSON.parse(await response.text()) }
+  }
+
   function clientOf(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient {
     const { user_id, device_id, access_token: token } = session
-    async function ask(method: string, path: string, body?: unknown): Promise<Reply> {
-      const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
-      const response = await app.request(url, {
-        method,
-        headers: { Authorization: `Bearer ${token}` },
-        body: body === undefined ? null : JSON.stringify(body),
-      })
-      return { status: response.status, body: JSON.parse(await response.text()) }
-    }
+    const ask = (method: string, path: string, body?: unknown) => request(method, path, body, token)
     async function must(method: string, path: string, body?: unknown): Promise<Body> {
       const reply = await ask(method, path, body)
       if (reply.status !== 200) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`)
@@ -104,6 +127,15 @@ export async function clientServer(): Promise<ClientServer> {
 
   return {
     main,
+    ask: request,
+    async browse(url, form) {
+      const { pathname, search } = new URL(url, 'https://hs1')
+      const response = await app.request(
+        `${pathname}${search}`,
+        form ? { method: 'POST', body: new URLSearchParams(form) } : {},
+      )
+      return { status: response.status, headers: response.headers, html: await response.text() }
+    },
     async register(localpart, { admin = false } = {}) {
       const { session } = await commands.register({
         user_id: `@${localpart}:hs1` as UserId,

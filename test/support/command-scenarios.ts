@@ -1,10 +1,12 @@
 /** Every command, as somebody would send it: what has to be there before, and its request. */
 
+import { createLinkTokens } from '../../functions/main/link-tokens.ts'
+import { renewalMeaning, threepidMeaning } from '../../functions/main/outbox/messages.ts'
 import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
-import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
+import { generateSigningKey, type SigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
 
@@ -16,7 +18,22 @@ export type Scenarios = { readonly [Name in CommandName]: () => Promise<Request<
 
 export const password = 'superuser'
 
-export function commandScenarios(main: MainClient): Scenarios {
+/** What the scenarios need of the configuration of main. */
+export const scenarioConfig = {
+  account_validity: { enabled: true },
+  policies: {
+    documents: [
+      {
+        id: 'terms',
+        version: '1',
+        translations: [{ language: 'en', name: 'Terms', url: 'https://hs1/terms' }],
+      },
+    ],
+  },
+}
+
+export function commandScenarios(main: MainClient, signingKey: SigningKey): Scenarios {
+  const links = createLinkTokens(signingKey)
   let count = 0
   const next = () => `n${++count}`
 
@@ -84,7 +101,57 @@ export function commandScenarios(main: MainClient): Scenarios {
     return { user_id, version }
   }
 
+  async function threepidSession(purpose: 'add' | 'reset' | 'register' = 'add') {
+    const asked = {
+      purpose,
+      medium: 'email',
+      address: `${next()}@mail.hs1`,
+      client_secret: 'c',
+      send_attempt: 1,
+    } as const
+    return { sid: (await main.requestThreepidToken(asked)).sid, client_secret: asked.client_secret }
+  }
+  async function userWithAddress() {
+    const threepid = { medium: 'email', address: `${next()}@mail.hs1`, validated_ts: 1 } as const
+    const user_id = `@${next()}:hs1` as UserId
+    await main.register({ user_id, kind: 'user', admin: false, threepids: [threepid] })
+    return { user_id, ...threepid }
+  }
+
   return {
+    requestThreepidToken: async () => ({
+      purpose: 'register',
+      medium: 'email',
+      address: `${next()}@mail.hs1`,
+      client_secret: 'c',
+      send_attempt: 1,
+    }),
+    async submitThreepidToken() {
+      const { sid } = await threepidSession()
+      return { sid, token: links.of(threepidMeaning(sid)) }
+    },
+    async addThreepid() {
+      const { user_id } = await user()
+      const creds = await threepidSession()
+      await main.submitThreepidToken({ ...creds, token: links.of(threepidMeaning(creds.sid)) })
+      return { user_id, creds }
+    },
+    async deleteThreepid() {
+      const { user_id, medium, address } = await userWithAddress()
+      return { user_id, medium, address }
+    },
+    createConsentToken: async () => ({ user_id: (await user()).user_id }),
+    async giveConsent() {
+      const { user_id } = await user()
+      return { user_id, token: (await main.createConsentToken({ user_id })).token, consent: 'terms/1' }
+    },
+    sendRenewalMail: async () => ({ user_id: (await userWithAddress()).user_id }),
+    async renewAccount() {
+      const { user_id } = await user()
+      const { expires_ts } = await main.setAccountValidity({ user_id, expires_ts: Date.now() + 1_000_000 })
+      return { user_id, token: links.of(renewalMeaning(user_id, expires_ts)) }
+    },
+    setAccountValidity: async () => ({ user_id: (await user()).user_id }),
     register: async () => ({
       user_id: `@${next()}:hs1` as UserId,
       password,
@@ -312,6 +379,11 @@ const growing = [
   'room_keys',
   'reports',
   'pushers',
+  'user_threepids',
+  'threepid_sessions',
+  'outbox',
+  'user_consents',
+  'account_validity',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

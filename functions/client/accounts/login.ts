@@ -1,11 +1,10 @@
 /** https://spec.matrix.org/v1.19/client-server-api/#login */
 import * as v from 'valibot'
 import { isWellFormedToken } from '../../../shared/auth/tokens.ts'
-import { typedUserId } from '../../../shared/auth/username.ts'
-import { DeviceId, type UserId } from '../../../shared/matrix/ids.ts'
+import { DeviceId, type ServerName, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { accountTypedAs } from '../../../shared/storage/accounts.ts'
 import { type ClientDeps, route } from '../deps.ts'
+import { Identifier, identifiedUser } from './identifier.ts'
 import { Auth, ownerFlows, requireInteractiveAuth } from './interactive-auth.ts'
 import { sessionReply } from './session-reply.ts'
 
@@ -24,9 +23,11 @@ export const getLogin = route({
 
 const LoginBody = v.object({
   type: v.string(),
-  identifier: v.nullish(v.object({ type: v.string(), user: v.optional(v.string()) })),
+  identifier: v.nullish(Identifier),
   /** Deprecated forms of the identifier. */
   user: v.nullish(v.string()),
+  medium: v.nullish(v.string()),
+  address: v.nullish(v.string()),
   password: v.nullish(v.string()),
   token: v.nullish(v.string()),
   device_id: v.nullish(DeviceId),
@@ -82,16 +83,15 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
   }
 }
 
-/** Main answers for accounts that are not there as it does for a wrong password. */
-async function typedUser(body: LoginBody, { config, sql }: ClientDeps): Promise<UserId> {
-  if (body.identifier && body.identifier.type !== 'm.id.user') {
-    throw new MatrixError('M_UNKNOWN', 'This type of identifier is not known', { status: 400 })
-  }
-  const typed = body.identifier ? body.identifier.user : body.user
-  if (typed == null) throw new MatrixError('M_MISSING_PARAM', 'Key identifier.user is missing')
-  const user_id = typedUserId(typed, config.server_name)
-  if (user_id === undefined) throw new MatrixError('M_FORBIDDEN', 'Wrong username or password')
-  return (await accountTypedAs(sql, user_id)) ?? user_id
+/** Main answers for accounts that are not there as it does for a wrong password, and takes as long. */
+async function typedUser({ identifier, user, medium, address }: LoginBody, deps: ClientDeps): Promise<UserId> {
+  const user_id = await identifiedUser(identifier ?? { user, medium, address }, deps)
+  return user_id ?? nobody(deps.config.server_name)
+}
+
+/** No account has such a name. */
+function nobody(server: ServerName): UserId {
+  return v.parse(UserId, `@?:${server}`)
 }
 
 export const postLoginGetToken = route({

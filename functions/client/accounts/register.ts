@@ -2,11 +2,15 @@
 import { randomBytes } from 'node:crypto'
 import * as v from 'valibot'
 import { newUserId } from '../../../shared/auth/username.ts'
+import type { Config } from '../../../shared/config/schema.ts'
 import { DeviceId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import type { Medium } from '../../../shared/matrix/threepid.ts'
+import { currentConsent, policiesParam } from '../../../shared/policies.ts'
 import { accountExists } from '../../../shared/storage/accounts.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { Auth, requireInteractiveAuth } from './interactive-auth.ts'
+import { mediaServed, stageOf } from './media-served.ts'
 import { checkNewPassword } from './new-password.ts'
 import { sessionReply } from './session-reply.ts'
 
@@ -49,13 +53,23 @@ export const postRegister = route({
     const user_id = newUserId(body.username ?? randomLocalpart(), config.server_name)
     if (body.username != null) await checkAvailable(deps, user_id)
     if (body.password != null) checkNewPassword(body.password, config)
-    await requireInteractiveAuth(deps, { operation: 'register', flows: [['m.login.dummy']], auth: body.auth })
+    const { flows, consent } = registrationDemand(config)
+    const { completed, threepids } = await requireInteractiveAuth(deps, {
+      // Who was shown other policies than there are now begins anew.
+      operation: consent === undefined ? 'register' : `register under ${consent}`,
+      flows,
+      ...(consent === undefined ? {} : { params: { [terms]: policiesParam(config) } }),
+      threepid_purpose: 'register',
+      auth: body.auth,
+    })
     if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
     const registered = await main.register({
       user_id,
       password: body.password,
       kind: 'user',
       admin: false,
+      threepids: [...threepids],
+      ...(consent !== undefined && completed.includes(terms) ? { consent } : {}),
       ...(body.inhibit_login
         ? {}
         : {
@@ -73,6 +87,27 @@ export const postRegister = route({
   },
 })
 
+const terms = 'm.login.terms'
+
+/** The ways to an account: with the addresses that have to be shown, and with those that may be. */
+export function registrationDemand(config: Config): { flows: string[][]; consent: string | undefined } {
+  const { require_threepids: required, msisdn } = config.registration
+  const media = mediaServed(config).filter((medium) => medium === 'email' || msisdn)
+  const unserved = required.filter((medium) => !media.includes(medium))
+  if (unserved.length > 0) {
+    throw new MatrixError(
+      'M_FORBIDDEN',
+      'Registration needs what this server does not send: its administrator must know',
+    )
+  }
+  const sets: Medium[][] = [[], ...media.map((medium) => [medium]), ...(media.length > 1 ? [media] : [])]
+  const flows = sets
+    .filter((set) => required.every((medium) => set.includes(medium)))
+    .map((set) => (set.length === 0 ? ['m.login.dummy'] : set.map(stageOf)))
+  const consent = config.policies.at_registration ? currentConsent(config) : undefined
+  return { flows: consent === undefined ? flows : flows.map((stages) => [terms, ...stages]), consent }
+}
+
 export const getRegisterAvailable = route({
   method: 'GET',
   path: '/_matrix/client/v3/register/available',
@@ -81,6 +116,9 @@ export const getRegisterAvailable = route({
   limit: 'read',
   query: v.object({ username: v.string() }),
   async handle({ query }, deps) {
+    if (!deps.config.registration.enabled) {
+      throw new MatrixError('M_FORBIDDEN', 'Registration is not open on this server')
+    }
     await checkAvailable(deps, newUserId(query.username, deps.config.server_name))
     return { available: true }
   },

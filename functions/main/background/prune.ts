@@ -25,6 +25,7 @@ export interface Pruned {
   readonly refresh_tokens: number
   readonly login_tokens: number
   readonly openid_tokens: number
+  readonly threepid_sessions: number
   readonly push_deviations: number
   readonly invalidations: number
 }
@@ -59,6 +60,10 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     openid_tokens: await repeat(
       () => sql`delete from openid_tokens where token_hash in (
         select token_hash from openid_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    threepid_sessions: await repeat(
+      () => sql`delete from threepid_sessions where session_id in (
+        select session_id from threepid_sessions where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     push_deviations: await prunePushDeviations(sql, now, signal),
     invalidations: await repeat(

@@ -7,6 +7,8 @@ import { pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { isUniqueViolation } from '../../persist/commit-connection.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
+import { ifTaken, insertThreepids } from '../threepids/proven.ts'
+import { consentWrites } from './consent.ts'
 import type { AccountDeps } from './deps.ts'
 import { endDevices, openSession, sessionOpening } from './sessions.ts'
 
@@ -35,11 +37,15 @@ export function accountHandlers(
 
   return {
     async register(request) {
-      const { user_id, kind, admin, displayname, session } = request
+      const { user_id, kind, admin, displayname, threepids = [], consent, session } = request
       const password_hash = request.password === undefined ? null : await passwords.hash(request.password)
       return deps.queue.run(user_id, async () => {
         const [taken] = await sql`select from users where user_id = ${user_id}`
         if (taken) throw inUse()
+        const now = clock.now()
+        const { enabled, period } = deps.config.account_validity
+        // Administrators could let nobody in again once they were out.
+        const expiresTs = enabled && !admin ? now + period : undefined
         const opening = session && (await sessionOpening(deps, user_id, session))
         const response = opening ? { user_id, session: opening.session } : { user_id }
         const account: Writes = {
@@ -47,15 +53,20 @@ export function accountHandlers(
           invalidations: [{ cache: 'profile', key: user_id }],
           also: (tx) => [
             tx`insert into users (user_id, password_hash, created_ts, admin, kind)
-              values (${user_id}, ${password_hash}, ${clock.now()}, ${admin}, ${kind})`,
+              values (${user_id}, ${password_hash}, ${now}, ${admin}, ${kind})`,
             tx`insert into profiles (user_id, display_name)
               values (${user_id}, ${displayname === undefined ? null : pgText(displayname)})`,
+            ...(expiresTs === undefined
+              ? []
+              : [tx`insert into account_validity (user_id, expires_ts) values (${user_id}, ${expiresTs})`]),
           ],
         }
+        const terms = consent === undefined ? {} : consentWrites(user_id, consent, now)
+        const owned = insertThreepids(user_id, threepids, now)
         try {
-          await committer.commit(joinWrites(account, opening?.writes ?? {}, answered(response)))
+          await committer.commit(joinWrites(account, owned, terms, opening?.writes ?? {}, answered(response)))
         } catch (error) {
-          throw isUniqueViolation(error, 'users_pkey') ? inUse() : error
+          throw isUniqueViolation(error, 'users_pkey') ? inUse() : ifTaken(error)
         }
         return response
       })
@@ -108,6 +119,8 @@ export function accountHandlers(
                 tx`delete from login_tokens where user_id = ${user_id}`,
                 tx`delete from uia_sessions where user_id = ${user_id}`,
                 tx`delete from openid_tokens where user_id = ${user_id}`,
+                tx`delete from user_threepids where user_id = ${user_id}`,
+                tx`delete from account_validity where user_id = ${user_id}`,
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,

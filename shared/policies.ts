@@ -1,0 +1,56 @@
+/** The policies that users agree to, as the configuration has them now.
+ *  https://spec.matrix.org/v1.19/client-server-api/#terms-of-service-at-registration */
+import type { Config } from './config/schema.ts'
+import type { UserId } from './matrix/ids.ts'
+
+type Policies = Pick<Config, 'policies'>
+
+export interface AgreedPolicy {
+  readonly policy: string
+  readonly version: string
+}
+
+/** Names all documents and versions at once: who agreed to this has agreed to everything. Undefined: there are none. */
+export function currentConsent({ policies: { documents } }: Policies): string | undefined {
+  if (documents.length === 0) return undefined
+  return documents
+    .map(({ id, version }) => `${id}/${version}`)
+    .sort()
+    .join(' ')
+}
+
+/** What `currentConsent` names. Characters that divide it are in no name of a policy. */
+export function policiesIn(consent: string): AgreedPolicy[] {
+  return consent.split(' ').map((entry) => {
+    const [policy = '', version = ''] = entry.split('/')
+    return { policy, version }
+  })
+}
+
+/** What a user must have agreed to before writing; undefined: nothing. */
+export function neededConsent(config: Policies): string | undefined {
+  return config.policies.block_without_consent ? currentConsent(config) : undefined
+}
+
+/** Where a user can read the policies and agree to them. */
+export function consentUri(
+  { public_baseurl, server_name }: Pick<Config, 'public_baseurl' | 'server_name'>,
+  user_id: UserId,
+  token: string,
+): string {
+  const base = (public_baseurl ?? `https://${server_name}`).replace(/\/+$/, '')
+  return `${base}${consentPath}?${new URLSearchParams({ u: user_id, h: token })}`
+}
+export const consentPath = '/_matrix/consent'
+
+/** As clients get it under `params` of m.login.terms. */
+export function policiesParam({ policies: { documents } }: Policies): object {
+  return {
+    policies: Object.fromEntries(
+      documents.map(({ id, version, translations }) => [
+        id,
+        { version, ...Object.fromEntries(translations.map(({ language, name, url }) => [language, { name, url }])) },
+      ]),
+    ),
+  }
+}
