@@ -21,7 +21,7 @@ export interface AccountValidityDeps {
 }
 
 /** Once: resolves when all are told, or with the signal's reason between two portions. */
-export async function lookAfterAccounts(
+async function lookAfterAccounts(
   deps: Omit<AccountValidityDeps, 'onError'>,
   signal?: AbortSignal,
 ): Promise<void> {
