@@ -2,6 +2,7 @@
 import { fakeClock } from '../../shared/clock.ts'
 import { type ClientServer, type ClientServerOptions, clientServer, type Reply } from './client-server.ts'
 import { type MailServer, mailServer } from './mail-server.ts'
+import { fieldsOf } from './pages.ts'
 
 export type Purpose = 'register' | 'account/3pid' | 'account/password'
 
@@ -42,11 +43,8 @@ export async function threepidServer(config: ClientServerOptions['config'] = {})
 
   async function confirm(link: string) {
     const shown = await server.browse(link)
-    const fields = Object.fromEntries(
-      [...shown.html.matchAll(/name="(\w+)" value="([^"]*)"/g)].map(([, name = '', value = '']) => [name, value]),
-    )
     const { pathname } = new URL(link)
-    return server.browse(pathname, fields)
+    return server.browse(pathname, fieldsOf(shown.html))
   }
 
   return {
