@@ -32,6 +32,12 @@ export function neededConsent(config: Policies): string | undefined {
   return config.policies.block_without_consent ? currentConsent(config) : undefined
 }
 
+/** What a session of user-interactive authentication is for. Who was shown other policies than there are now begins anew. */
+export function registerOperation(config: Policies): string {
+  const consent = config.policies.at_registration ? currentConsent(config) : undefined
+  return consent === undefined ? 'register' : `register under ${consent}`
+}
+
 /** Where a user can read the policies and agree to them. */
 export function consentUri(
   { public_baseurl, server_name }: Pick<Config, 'public_baseurl' | 'server_name'>,

@@ -33,23 +33,30 @@ export interface Page {
   readonly status?: number
   /** Where the browser goes on to. */
   readonly next?: string | undefined
+  /** What it runs once it is shown. */
+  readonly script?: string
+  /** The page, or one it leads to, talks to the window that opened it. */
+  readonly toldTo?: 'opener'
 }
 
-export function page({ title, body, status = 200, next }: Page): TextReply {
+export function page({ title, body, status = 200, next, script, toldTo }: Page): TextReply {
   const onwards = next === undefined ? '' : html`<meta http-equiv="refresh" content="1; url=${next}">`
   const link = next === undefined ? '' : html`<p><a href="${next}">Go on</a></p>`
   const document = `<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">${onwards}
 <title>${html`${title}`}</title><style>${style}</style></head>
 <body><h1>${html`${title}`}</h1>
-${body}${link}
+${body}${link}${script === undefined ? '' : `<script>${script}</script>`}
 </body></html>
 `
-  const headers = {
-    ...pageHeaders([`style-src '${hashOf(style)}'`, "form-action 'self'"]),
-    'Cache-Control': 'no-store',
-  }
-  return new TextReply(document, headers, status)
+  const { 'Cross-Origin-Opener-Policy': opener = '', ...headers } = pageHeaders([
+    `style-src '${hashOf(style)}'`,
+    ...(script === undefined ? [] : [`script-src '${hashOf(script)}'`]),
+    "form-action 'self'",
+  ])
+  // An app that opened the page is told by a script when all is done.
+  const opened = toldTo === 'opener' ? {} : { 'Cross-Origin-Opener-Policy': opener }
+  return new TextReply(document, { ...headers, ...opened, 'Cache-Control': 'no-store' }, status)
 }
 
 /** A button that posts these fields to where the page is from. A link would be followed by whatever looks through mails. */

@@ -21,6 +21,15 @@ export const accountTermsCommands = {
     shard: (request) => request.user_id,
     repetition: 'harmless',
   }),
+  /** Who registers has agreed to the policies on the server's page: stage m.login.terms of the session is passed. Throws
+   *  M_FORBIDDEN where that is no session of a registration, or it was begun under other policies. */
+  agreeAtRegistration: defineCommand({
+    name: 'agreeAtRegistration',
+    request: v.object({ session: v.string() }),
+    response: v.object({}),
+    shard: () => undefined,
+    repetition: 'harmless',
+  }),
   /** Sends a link to each email address of the user. Throws M_FORBIDDEN where accounts do not expire. */
   sendRenewalMail: defineCommand({
     name: 'sendRenewalMail',

@@ -117,6 +117,8 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'GET /_matrix/client/v3/account/whoami',
       'GET /_matrix/client/v3/admin/whois/:userId',
       'GET /_matrix/client/v3/capabilities',
+      'GET /_matrix/client/v3/auth/:stage/fallback/web',
+      'POST /_matrix/client/v3/auth/:stage/fallback/web',
       'POST /_matrix/client/v3/createRoom',
       'POST /_matrix/client/v3/delete_devices',
       'GET /_matrix/client/v3/devices',

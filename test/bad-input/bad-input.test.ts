@@ -30,7 +30,8 @@ beforeAll(async () => {
   server = await serverProcess({
     databaseUrl: database.url,
     // Nobody takes mail there: what is no request for one must be refused before.
-    config: 'email: { host: 127.0.0.1, port: 1, tls: none }',
+    config: `email: { host: 127.0.0.1, port: 1, tls: none }
+policies: { documents: [{ id: p, version: v, translations: [{ language: en, name: P, url: "https://x.example/" }] }] }`,
   })
   await server.start()
   http = new HttpClient('127.0.0.1', server.port)
@@ -60,6 +61,7 @@ beforeAll(async () => {
     filterId: '0',
     keyName: 'displayname',
     medium: 'email',
+    stage: 'm.login.terms',
     stateKey: '',
   }
 })

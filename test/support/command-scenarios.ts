@@ -145,6 +145,11 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       const { user_id } = await user()
       return { user_id, token: (await main.createConsentToken({ user_id })).token, consent: 'terms/1' }
     },
+    async agreeAtRegistration() {
+      const flows = [['m.login.terms']]
+      const { session } = await main.authenticateInteractively({ operation: 'register under terms/1', flows })
+      return { session: String(session) }
+    },
     sendRenewalMail: async () => ({ user_id: (await userWithAddress()).user_id }),
     async renewAccount() {
       const { user_id } = await user()

@@ -97,6 +97,36 @@ describe('m.login.terms', () => {
   })
 })
 
+describe('client-server-api/#fallback of m.login.terms', () => {
+  test('the page passes the stage and tells the app, which goes on with the session alone', async () => {
+    const begun = await hs.ask('POST', 'register', { username: 'browser', password })
+    const session = String(begun.body.session)
+    const link = `https://hs1/_matrix/client/v3/auth/m.login.terms/fallback/web?session=${session}`
+    const shown = await hs.browse(link)
+    expect(shown.html).toContain('https://example.org/privacy')
+    const done = await hs.confirm(link)
+    expect(done.html).toContain('window.onAuthDone()')
+    const again = await hs.ask('POST', 'register', { username: 'browser', password, auth: { session } })
+    expect(again).toMatchObject({ status: 401, body: { completed: ['m.login.terms'] } })
+    const auth = { type: 'm.login.dummy', session }
+    expect((await hs.ask('POST', 'register', { username: 'browser', password, auth })).status).toBe(200)
+    expect(await agreements('@browser:hs1')).toEqual(both())
+  })
+
+  test('other stages have no page, and other sessions no such stage', async () => {
+    const alice = await hs.register('pageless')
+    const { session } = (await alice.ask('POST', 'account/deactivate', {})).body
+    const page = (stage: string) => `/_matrix/client/v3/auth/${stage}/fallback/web`
+    expect(await hs.ask('GET', `${page('m.login.dummy')}?session=x`)).toMatchObject({ status: 404 })
+    for (const given of [session, 'x', '\0']) {
+      expect(await hs.ask('POST', page('m.login.terms'), { session: given })).toMatchObject({
+        status: 403,
+        body: { errcode: 'M_FORBIDDEN' },
+      })
+    }
+  })
+})
+
 describe('M_CONSENT_NOT_GIVEN', () => {
   test('who has not agreed writes nothing, until the page of the link was agreed to', async () => {
     const alice = await hs.register('writer')

@@ -19,7 +19,7 @@ export const getConsent = route({
   query: v.object({ u: UserId, h: v.string() }),
   handle({ query: { u, h } }, { config }) {
     const button = postButton('I agree', { u, h, consent: shown(config) })
-    const body = html`<p>To go on as ${u}, read and agree to:</p>` + list(config) + button
+    const body = html`<p>To go on as ${u}, read and agree to:</p>` + policyList(config) + button
     return page({ title: 'Policies', body })
   },
 })
@@ -47,7 +47,7 @@ function shown(config: Config): string {
 }
 
 /** In all languages: nobody has to be asked for theirs. */
-function list({ policies: { documents } }: Config): string {
+export function policyList({ policies: { documents } }: Config): string {
   const items = documents.flatMap(({ version, translations }) =>
     translations.map(
       ({ language, name, url }) =>

@@ -6,7 +6,7 @@ import type { Config } from '../../../shared/config/schema.ts'
 import { DeviceId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { Medium } from '../../../shared/matrix/threepid.ts'
-import { currentConsent, policiesParam } from '../../../shared/policies.ts'
+import { currentConsent, policiesParam, registerOperation } from '../../../shared/policies.ts'
 import { accountExists } from '../../../shared/storage/accounts.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { Auth, requireInteractiveAuth } from './interactive-auth.ts'
@@ -55,8 +55,7 @@ export const postRegister = route({
     if (body.password != null) checkNewPassword(body.password, config)
     const { flows, consent } = registrationDemand(config)
     const { completed, threepids } = await requireInteractiveAuth(deps, {
-      // Who was shown other policies than there are now begins anew.
-      operation: consent === undefined ? 'register' : `register under ${consent}`,
+      operation: registerOperation(config),
       flows,
       ...(consent === undefined ? {} : { params: { [terms]: policiesParam(config) } }),
       threepid_purpose: 'register',

@@ -1,5 +1,6 @@
 import * as account from './account.ts'
 import * as accountValidity from './account-validity.ts'
+import { getAuthFallback, postAuthFallback } from './auth-fallback.ts'
 import { getConsent, postConsent } from './consent.ts'
 import * as devices from './devices.ts'
 import { getLogin, postLogin, postLoginGetToken } from './login.ts'
@@ -32,6 +33,8 @@ export const accountRoutes = [
   postSubmitToken,
   getConsent,
   postConsent,
+  getAuthFallback,
+  postAuthFallback,
   ...Object.values(accountValidity),
   getWhois,
   requestOpenIdToken,

@@ -21,10 +21,7 @@ export interface AccountValidityDeps {
 }
 
 /** Once: resolves when all are told, or with the signal's reason between two portions. */
-async function lookAfterAccounts(
-  deps: Omit<AccountValidityDeps, 'onError'>,
-  signal?: AbortSignal,
-): Promise<void> {
+async function lookAfterAccounts(deps: Omit<AccountValidityDeps, 'onError'>, signal?: AbortSignal): Promise<void> {
   const { sql, committer, clock, config, outbox } = deps
   const { period, renew_at } = config.account_validity
   for (;;) {

@@ -4,10 +4,11 @@ import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
 import type { UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
-import { currentConsent, policiesIn } from '../../../../shared/policies.ts'
-import type { MainSql } from '../../../../shared/storage/sql.ts'
+import { currentConsent, policiesIn, registerOperation } from '../../../../shared/policies.ts'
+import { type MainSql, pgText } from '../../../../shared/storage/sql.ts'
 import { isToken, type LinkTokens } from '../../link-tokens.ts'
 import type { Committer, Writes } from '../../persist/writes.ts'
+import { uiaSessionLifetimeMs } from './interactive-auth.ts'
 
 /** A user who comes later gets another link with the next refusal. */
 const linkLifetimeMs = 7 * 24 * 60 * 60_000
@@ -40,7 +41,7 @@ export function consentHandlers({
   readonly clock: Clock
   readonly config: Config
   readonly links: LinkTokens
-}): Pick<MainClient, 'createConsentToken' | 'giveConsent'> {
+}): Pick<MainClient, 'createConsentToken' | 'giveConsent' | 'agreeAtRegistration'> {
   const tokenUntil = (user_id: UserId, until: number) =>
     `${until.toString(36)}.${links.of(['consent', user_id, until])}`
 
@@ -63,6 +64,24 @@ export function consentHandlers({
       const [user] = await sql`select from users where user_id = ${user_id} and not deactivated`
       if (!user) throw new MatrixError('M_FORBIDDEN', 'There is no such account')
       await committer.commit(consentWrites(user_id, consent, now))
+      return {}
+    },
+    async agreeAtRegistration({ session }) {
+      const session_id = pgText(session)
+      const operation = registerOperation(config)
+      const [row] = await sql`
+        select from uia_sessions where session_id = ${session_id} and operation = ${operation}
+          and created_ts > ${clock.now() - uiaSessionLifetimeMs}`
+      if (!row || currentConsent(config) === undefined || !config.policies.at_registration) {
+        throw new MatrixError('M_FORBIDDEN', 'This session is over: begin anew in your app')
+      }
+      await committer.commit({
+        also: (tx) => [
+          // In the statement itself: other stages may pass at the same time.
+          tx`update uia_sessions set completed = (completed::jsonb || '["m.login.terms"]')::text
+            where session_id = ${session_id} and not completed::jsonb ? 'm.login.terms'`,
+        ],
+      })
       return {}
     },
   }

@@ -14,7 +14,7 @@ import { endSession, provenThreepid } from '../threepids/proven.ts'
 import type { AccountDeps } from './deps.ts'
 
 /** Long enough to type a password, short enough that nobody finds the dialog open. */
-const sessionLifetimeMs = 30 * 60_000
+export const uiaSessionLifetimeMs = 30 * 60_000
 
 type Failure = NonNullable<Awaited<ReturnType<MainClient['authenticateInteractively']>>['failure']>
 
@@ -48,7 +48,7 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
   ): Promise<Session | undefined> {
     const [row] = await sql<{ operation: string; user_id: string; completed: string; threepids: string }[]>`
       select operation, user_id, completed, threepids from uia_sessions
-      where session_id = ${session} and created_ts > ${clock.now() - sessionLifetimeMs}`
+      where session_id = ${session} and created_ts > ${clock.now() - uiaSessionLifetimeMs}`
     if (!row) return undefined
     if (row.operation !== operation || row.user_id !== (user_id ?? '')) {
       throw new MatrixError('M_FORBIDDEN', 'The session was opened for something else')
