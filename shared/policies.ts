@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/client-server-api/#terms-of-service-at-registration */
 import type { Config } from './config/schema.ts'
 import type { UserId } from './matrix/ids.ts'
+import { consentPath, publicLink } from './public-links.ts'
 
 type Policies = Pick<Config, 'policies'>
 
@@ -39,15 +40,9 @@ export function registerOperation(config: Policies): string {
 }
 
 /** Where a user can read the policies and agree to them. */
-export function consentUri(
-  { public_baseurl, server_name }: Pick<Config, 'public_baseurl' | 'server_name'>,
-  user_id: UserId,
-  token: string,
-): string {
-  const base = (public_baseurl ?? `https://${server_name}`).replace(/\/+$/, '')
-  return `${base}${consentPath}?${new URLSearchParams({ u: user_id, h: token })}`
+export function consentUri(config: Config, user_id: UserId, token: string): string {
+  return publicLink(config, consentPath, { u: user_id, h: token })
 }
-export const consentPath = '/_matrix/consent'
 
 /** As clients get it under `params` of m.login.terms. */
 export function policiesParam({ policies: { documents } }: Policies): object {

@@ -1,5 +1,6 @@
 /** Pages for the browser: each is one document that loads nothing from anywhere, which the content security policy says. */
 import { createHash } from 'node:crypto'
+import { escapeHtml } from '../../shared/escape-html.ts'
 import { TextReply } from '../../shared/http/route.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 
@@ -82,8 +83,4 @@ export async function answeredByPage(view: 'page' | undefined, work: () => Promi
 /** What is put in is escaped. */
 export function html(parts: TemplateStringsArray, ...values: readonly string[]): string {
   return parts.map((part, i) => part + escapeHtml(values[i] ?? '')).join('')
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }

@@ -1,16 +1,16 @@
 /** Renewal of accounts that expire, as Synapse has it. */
 import * as v from 'valibot'
 import { UserId } from '../../../shared/matrix/ids.ts'
+import { renewAccountPath } from '../../../shared/public-links.ts'
 import { route } from '../deps.ts'
 import { answeredByPage, page, postButton } from '../pages.ts'
 
 const spec = 'https://element-hq.github.io/synapse/latest/admin_api/account_validity.html'
-const renewPath = '/_matrix/client/unstable/account_validity/renew'
 
 /** Asks for a click: an account whose user is gone must not live on because something looks through old mails. */
 export const getRenewAccount = route({
   method: 'GET',
-  path: renewPath,
+  path: renewAccountPath,
   spec,
   auth: 'none',
   limit: 'read',
@@ -20,7 +20,7 @@ export const getRenewAccount = route({
 
 export const postRenewAccount = route({
   method: 'POST',
-  path: renewPath,
+  path: renewAccountPath,
   spec,
   auth: 'none',
   limit: 'account',

@@ -70,9 +70,16 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
     case 'm.login.password': {
       if (!deps.config.password.enabled) throw new MatrixError('M_FORBIDDEN', 'This server has no login by password')
       if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
-      const user_id = await typedUser(body, deps)
-      await deps.limiter.take('login', user_id)
-      return { type: 'm.login.password', user_id, password: body.password }
+      const { identifier, user, medium, address } = body
+      const typed = identifier ?? { user, medium, address }
+      const user_id = await identifiedUser(typed, deps)
+      // By what was typed where it is nobody's: one limit for all such would tell them apart from the others.
+      await deps.limiter.take('login', user_id ?? JSON.stringify(typed))
+      return {
+        type: 'm.login.password',
+        user_id: user_id ?? nobody(deps.config.server_name),
+        password: body.password,
+      }
     }
     case 'm.login.token':
       if (body.token == null) throw new MatrixError('M_MISSING_PARAM', 'Key token is missing')
@@ -83,13 +90,7 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
   }
 }
 
-/** Main answers for accounts that are not there as it does for a wrong password, and takes as long. */
-async function typedUser({ identifier, user, medium, address }: LoginBody, deps: ClientDeps): Promise<UserId> {
-  const user_id = await identifiedUser(identifier ?? { user, medium, address }, deps)
-  return user_id ?? nobody(deps.config.server_name)
-}
-
-/** No account has such a name. */
+/** No account has such a name: main answers as for a wrong password, and takes as long. */
 function nobody(server: ServerName): UserId {
   return v.parse(UserId, `@?:${server}`)
 }

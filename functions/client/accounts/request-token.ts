@@ -6,9 +6,9 @@ import type { Config } from '../../../shared/config/schema.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { canonicalPhone } from '../../../shared/matrix/phone-number.ts'
 import { canonicalEmail, type Threepid } from '../../../shared/matrix/threepid.ts'
+import { publicLink, submitTokenPath } from '../../../shared/public-links.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { checkAllowed, checkMediumServed } from './media-served.ts'
-import { submitPath } from './submit-token.ts'
 
 /** Where clients ask, by what for. */
 const places = [
@@ -57,9 +57,8 @@ const msisdnRoute = ({ purpose, path }: (typeof places)[number]) =>
       const address = canonicalPhone(body.country, body.phone_number)
       if (address === undefined) throw new MatrixError('M_INVALID_PARAM', 'This is no phone number of that country')
       const { sid } = await ask(purpose, { medium: 'msisdn', address }, body, deps)
-      const base = (deps.config.public_baseurl ?? `https://${deps.config.server_name}`).replace(/\/+$/, '')
       // The code has to be typed somewhere, and brought here by the client.
-      const submit_url = `${base}${submitPath.replace(':medium', 'msisdn')}`
+      const submit_url = publicLink(deps.config, submitTokenPath.replace(':medium', 'msisdn'))
       return { sid, submit_url, msisdn: address, intl_fmt: `+${address}`, success: true }
     },
   })

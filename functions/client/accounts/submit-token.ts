@@ -2,17 +2,17 @@
  *  https://spec.matrix.org/v1.19/identity-service-api/#post_matrixidentityv2validateemailsubmittoken */
 import * as v from 'valibot'
 import { Medium } from '../../../shared/matrix/threepid.ts'
+import { submitTokenPath } from '../../../shared/public-links.ts'
 import { route } from '../deps.ts'
 import { answeredByPage, page, postButton } from '../pages.ts'
 
-export const submitPath = '/_synapse/client/:medium/submit_token'
 const spec = 'identity-service-api/#post_matrixidentityv2validateemailsubmittoken'
 const params = v.object({ medium: Medium })
 
 /** Asks for a click, since mail scanners follow links: that alone confirms nothing. */
 export const getSubmitToken = route({
   method: 'GET',
-  path: submitPath,
+  path: submitTokenPath,
   spec,
   auth: 'none',
   limit: 'read',
@@ -27,7 +27,7 @@ export const getSubmitToken = route({
 
 export const postSubmitToken = route({
   method: 'POST',
-  path: submitPath,
+  path: submitTokenPath,
   spec,
   auth: 'none',
   limit: 'account',

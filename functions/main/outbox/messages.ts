@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import type { Config } from '../../../shared/config/schema.ts'
 import { UserId } from '../../../shared/matrix/ids.ts'
 import type { Threepid } from '../../../shared/matrix/threepid.ts'
+import { publicLink, renewAccountPath, submitTokenPath } from '../../../shared/public-links.ts'
 import { pgText, type WriteTx } from '../../../shared/storage/sql.ts'
 import type { LinkTokens, TokenMeaning } from '../link-tokens.ts'
 
@@ -73,7 +74,7 @@ export function variablesOf(message: Message, config: Config, tokens: LinkTokens
       const query = { sid: message.sid, token: tokens.of(meaning) }
       return {
         ...base,
-        link: linkTo(config, '_synapse/client/email/submit_token', query),
+        link: publicLink(config, submitTokenPath.replace(':medium', 'email'), query),
         code: tokens.codeOf(meaning),
       }
     }
@@ -82,16 +83,11 @@ export function variablesOf(message: Message, config: Config, tokens: LinkTokens
       const query = { user_id, token: tokens.of(renewalMeaning(user_id, account_expires_ts)) }
       return {
         ...base,
-        link: linkTo(config, '_matrix/client/unstable/account_validity/renew', query),
+        link: publicLink(config, renewAccountPath, query),
         user_id,
         display_name,
         expires: new Date(account_expires_ts).toISOString().slice(0, 10),
       }
     }
   }
-}
-
-function linkTo(config: Config, path: string, query: Readonly<Record<string, string>>): string {
-  const base = (config.public_baseurl ?? `https://${config.server_name}`).replace(/\/+$/, '')
-  return `${base}/${path}?${new URLSearchParams(query)}`
 }

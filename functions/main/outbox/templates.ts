@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Config } from '../../../shared/config/schema.ts'
+import { escapeHtml } from '../../../shared/escape-html.ts'
 import type { Template, Variables } from './messages.ts'
 
 export interface Text {
@@ -101,8 +102,4 @@ function fill(text: string, variables: Variables, escaped: (value: string) => st
   return text.replace(/\{\{\s*(\w+)\s*\}\}/g, (whole, name: string) =>
     Object.hasOwn(known, name) ? escaped(known[name] ?? '') : whole,
   )
-}
-
-function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`)
 }

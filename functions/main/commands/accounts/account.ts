@@ -44,8 +44,8 @@ export function accountHandlers(
         if (taken) throw inUse()
         const now = clock.now()
         const { enabled, period } = deps.config.account_validity
-        // Administrators could let nobody in again once they were out.
-        const expiresTs = enabled && !admin ? now + period : undefined
+        // Administrators could let nobody in again once they were out; guests come and go.
+        const expiresTs = enabled && kind === 'user' && !admin ? now + period : undefined
         const opening = session && (await sessionOpening(deps, user_id, session))
         const response = opening ? { user_id, session: opening.session } : { user_id }
         const account: Writes = {
