@@ -153,7 +153,7 @@ describe('phone numbers, by a gateway for short messages', () => {
       status: 200,
       body: { msisdn: '447700900001', submit_url: 'https://hs1/_synapse/client/msisdn/submit_token' },
     })
-    await expect.poll(() => texts.length).toBe(1)
+    await expect.poll(() => texts.length, { timeout: 15_000 }).toBe(1)
     expect(texts[0]).toMatchObject({ to: '+447700900001', authorization: 'Bearer gateway-token' })
     const token = /^\d{6}/.exec(texts[0]?.text ?? '')?.[0]
     const creds = { sid: asked.body.sid, client_secret: 'phone' }
