@@ -4,6 +4,7 @@ import { UserId } from '../../../shared/matrix/ids.ts'
 import { renewAccountPath } from '../../../shared/public-links.ts'
 import { route } from '../deps.ts'
 import { answeredByPage, page, postButton } from '../pages.ts'
+import { checkMediumServed } from './media-served.ts'
 
 const spec = 'https://element-hq.github.io/synapse/latest/admin_api/account_validity.html'
 
@@ -44,7 +45,10 @@ export const postSendRenewalMail = route({
   auth: 'user',
   limit: 'threepid_validation',
   afterExpiry: true,
-  handle: ({ user: { user_id } }, { main }) => main.sendRenewalMail({ user_id }),
+  handle({ user: { user_id } }, { main, config }) {
+    checkMediumServed('email', config)
+    return main.sendRenewalMail({ user_id })
+  },
 })
 
 export const postAccountValidity = route({

@@ -34,7 +34,8 @@ async function lookAfterAccounts(deps: Omit<AccountValidityDeps, 'onError'>, sig
       limit ${usersAtOnce} on conflict do nothing`
     if (count < usersAtOnce) break
   }
-  if (renew_at === undefined) return
+  // Nobody would send what was written.
+  if (renew_at === undefined || config.email.host === undefined) return
   for (;;) {
     signal?.throwIfAborted()
     const now = clock.now()
