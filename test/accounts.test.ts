@@ -533,7 +533,10 @@ test('what the server is', async () => {
   expect((await hs.call('GET', 'capabilities')).status).toBe(401)
   expect((await hs.call('GET', 'capabilities', { token })).body.capabilities).toMatchObject({
     'm.change_password': { enabled: true },
-    'm.room_versions': { default: '12', available: { '1': 'stable', '12': 'stable' } },
+    'm.room_versions': {
+      default: '12',
+      available: { '1': 'stable', '12': 'stable', 'org.matrix.msc3757.11': 'unstable' },
+    },
   })
   expect((await hs.call('GET', '/.well-known/matrix/client')).status).toBe(404)
 })

@@ -35,11 +35,14 @@ export const InteractiveAuth = v.object({
   user: v.optional(v.string()),
   password: v.optional(v.string()),
   threepid_creds: v.optional(ThreepidCreds),
+  /** Of stage m.login.registration_token. */
+  token: v.optional(v.string()),
 })
 export type InteractiveAuth = v.InferOutput<typeof InteractiveAuth>
 
 export const accountCommands = {
-  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE, M_THREEPID_IN_USE. */
+  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE, M_THREEPID_IN_USE, and M_FORBIDDEN where the session of
+   *  interactive authentication no longer holds a registration token. */
   register: defineCommand({
     name: 'register',
     request: v.object({
@@ -52,6 +55,10 @@ export const accountCommands = {
       /** What the user agreed to, as shared/policies.ts names it. */
       consent: v.optional(v.string()),
       session: v.optional(v.object(sessionWish)),
+      /** The account is a guest's, who has it as a full one from now on. */
+      upgrades_guest: v.optional(v.boolean()),
+      /** Session of interactive authentication that holds one use of a registration token. */
+      token_session: v.optional(v.string()),
     }),
     response: v.object({ user_id: UserId, session: v.optional(Session) }),
     shard: (request) => request.user_id,
@@ -137,6 +144,14 @@ export const accountCommands = {
     response: noReply,
     shard: (request) => request.user_id,
     repetition: 'recorded',
+  }),
+  /** Locks and suspends, or ends that. Every session of the user feels it at once. */
+  setAccountStatus: defineCommand({
+    name: 'setAccountStatus',
+    request: v.object({ user_id: UserId, locked: v.optional(v.boolean()), suspended: v.optional(v.boolean()) }),
+    response: noReply,
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
   }),
   /** The account can never be used again; its user leaves all rooms. */
   deactivateAccount: defineCommand({

@@ -2,9 +2,11 @@
 import { accountTermsCommands } from './account-terms.ts'
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { delayedEventCommands } from './delayed-events.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
+import { registrationTokenCommands } from './registration-tokens.ts'
 import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
@@ -26,5 +28,7 @@ export const commands = {
   ...serverNoticeCommands,
   ...threepidCommands,
   ...accountTermsCommands,
+  ...delayedEventCommands,
+  ...registrationTokenCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -4,7 +4,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
-import { MatrixError } from '../matrix/matrix-error.ts'
+import { lockedError, MatrixError, suspendedError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { isForm, readForm, readJson } from './body.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
@@ -161,6 +161,7 @@ async function call(
       user = found instanceof Promise ? await found : found
       // For the access log, which sees the request from outside.
       if (c.env) (c.env as RequestNotes).user_id = user.user_id
+      if (user.locked && route.locked !== 'allowed') throw lockedError()
       if (route.auth === 'admin' && !user.admin) {
         throw new MatrixError('M_FORBIDDEN', 'You are not an administrator of this server')
       }
@@ -171,6 +172,7 @@ async function call(
         throw new MatrixError('ORG_MATRIX_EXPIRED_ACCOUNT', 'This account has expired: renew it')
       }
       if (user.needsConsent && route.limit && roomWrites.has(route.limit)) await refuseWithoutConsent(user, context)
+      if (user.suspended && route.suspended === 'refused') throw suspendedError()
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
   if (route.limit) {
@@ -186,7 +188,8 @@ async function call(
     const read = route.form && isForm(raw) ? readForm : readJson
     body = await read(raw, incoming, bytesMax)
     if (body === undefined) {
-      if (!route.emptyBody) throw new MatrixError('M_NOT_JSON', 'The body is empty')
+      const mayBeEmpty = typeof route.emptyBody === 'function' ? route.emptyBody(request.searchParams) : route.emptyBody
+      if (!mayBeEmpty) throw new MatrixError('M_NOT_JSON', 'The body is empty')
       body = {}
     }
     // Every body of the API is an object; a schema alone would take an array for one.

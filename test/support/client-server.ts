@@ -41,7 +41,7 @@ export const password = 'superuser'
 
 export interface ClientServer {
   readonly main: TestMain
-  /** Any request, of nobody where there is no token. */
+  /** Any answer, to somebody without a token where there is none. */
   ask(method: string, path: string, body?: unknown, token?: string): Promise<Reply>
   /** As a browser asks: of a form, its fields. */
   browse(url: string, form?: Readonly<Record<string, string>>): Promise<Page>
@@ -49,6 +49,8 @@ export interface ClientServer {
   register(localpart: string, options?: { readonly admin?: boolean }): Promise<TestClient>
   /** A further device. */
   login(user_id: UserId, device_id?: string): Promise<TestClient>
+  /** Whoever holds this session. */
+  client(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient
   /** Another sync process: nothing of what was in memory is left. */
   forget(): void
   close(): Promise<void>
@@ -96,7 +98,7 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
   }
   serve()
 
-  async function request(method: string, path: string, body?: unknown, token?: string): Promise<Reply> {
+  async function ask(token: string | undefined, method: string, path: string, body?: unknown): Promise<Reply> {
     const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
     const response = await app.request(url, {
       method,
@@ -108,9 +110,8 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
 
   function clientOf(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient {
     const { user_id, device_id, access_token: token } = session
-    const ask = (method: string, path: string, body?: unknown) => request(method, path, body, token)
     async function must(method: string, path: string, body?: unknown): Promise<Body> {
-      const reply = await ask(method, path, body)
+      const reply = await ask(token, method, path, body)
       if (reply.status !== 200) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`)
       return reply.body
     }
@@ -118,7 +119,7 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
       user_id,
       device_id,
       token,
-      ask,
+      ask: (method, path, body) => ask(token, method, path, body),
       must,
       sync: (query = {}) =>
         must('GET', `sync?${new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]))}`),
@@ -127,7 +128,7 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
 
   return {
     main,
-    ask: request,
+    ask: (method, path, body, token) => ask(token, method, path, body),
     async browse(url, form) {
       const { pathname, search } = new URL(url, 'https://hs1')
       const response = await app.request(
@@ -152,6 +153,7 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
       const session = { refreshable: false, ...(device_id === undefined ? {} : { device_id: device_id as DeviceId }) }
       return clientOf(await commands.login({ credentials, session }))
     },
+    client: clientOf,
     forget() {
       sync.close()
       sync = newSync()

@@ -20,6 +20,7 @@ export const Auth = v.nullish(
     threepid_creds: v.nullish(Creds),
     /** As clients called it before. */
     threepidCreds: v.nullish(Creds),
+    token: text,
   }),
 )
 
@@ -40,6 +41,7 @@ export interface AuthDemand {
 }
 
 export interface Authenticated {
+  readonly session: string | undefined
   readonly completed: readonly string[]
   /** What stages have shown to be the user's. */
   readonly threepids: readonly ProvenThreepid[]
@@ -56,7 +58,7 @@ export async function requireInteractiveAuth(deps: ClientDeps, demand: AuthDeman
     ...(auth ? { auth: await asCommand(auth, deps) } : {}),
   })
   const { passed, session, completed, threepids, failure } = answer
-  if (passed) return { completed, threepids }
+  if (passed) return { session, completed, threepids }
   throw new MatrixError(failure?.errcode ?? 'M_UNAUTHORIZED', failure?.error ?? 'Authentication is needed', {
     status: 401,
     extra: {
@@ -71,7 +73,7 @@ export async function requireInteractiveAuth(deps: ClientDeps, demand: AuthDeman
 
 /** Some clients send null for what they do not have. */
 async function asCommand(auth: NonNullable<AuthSent>, deps: ClientDeps): Promise<InteractiveAuth> {
-  const { type, session, user, password, identifier } = auth
+  const { type, session, user, password, token, identifier } = auth
   const creds = auth.threepid_creds ?? auth.threepidCreds
   const named = identifier && (await namedBy(identifier, deps))
   return {
@@ -81,6 +83,7 @@ async function asCommand(auth: NonNullable<AuthSent>, deps: ClientDeps): Promise
     ...(password == null ? {} : { password }),
     ...(named == null ? {} : { identifier: { user: named } }),
     ...(creds == null ? {} : { threepid_creds: creds }),
+    ...(token == null ? {} : { token }),
   }
 }
 

@@ -4,8 +4,10 @@ import { getAuthFallback, postAuthFallback } from './auth-fallback.ts'
 import { getConsent, postConsent } from './consent.ts'
 import * as devices from './devices.ts'
 import { getLogin, postLogin, postLoginGetToken } from './login.ts'
+import * as moderation from './moderation.ts'
 import { requestOpenIdToken } from './openid.ts'
-import { getRegisterAvailable, postRegister } from './register.ts'
+import { getRegisterAvailable, getRegistrationTokenValidity, postRegister } from './register.ts'
+import * as registrationTokens from './registration-tokens.ts'
 import { requestTokenRoutes } from './request-token.ts'
 import * as serverInfo from './server-info.ts'
 import * as sessions from './sessions.ts'
@@ -19,6 +21,9 @@ export const accountRoutes = [
   ...Object.values(serverInfo),
   postRegister,
   getRegisterAvailable,
+  getRegistrationTokenValidity,
+  ...Object.values(registrationTokens),
+  ...Object.values(moderation),
   getSharedSecretNonce,
   postSharedSecretRegister,
   getLogin,

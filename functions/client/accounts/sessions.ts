@@ -26,6 +26,7 @@ export const postLogout = route({
   spec: 'client-server-api/#post_matrixclientv3logout',
   auth: 'guest',
   afterExpiry: true,
+  locked: 'allowed',
   handle: ({ user: { user_id, device_id } }, { main }) => main.deleteDevices({ user_id, device_ids: [device_id] }),
 })
 
@@ -35,6 +36,7 @@ export const postLogoutAll = route({
   spec: 'client-server-api/#post_matrixclientv3logoutall',
   auth: 'guest',
   afterExpiry: true,
+  locked: 'allowed',
   handle: ({ user: { user_id } }, { main }) => main.deleteDevices({ user_id }),
 })
 

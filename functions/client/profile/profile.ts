@@ -45,6 +45,7 @@ export const putProfileField = route({
   path,
   spec: 'client-server-api/#put_matrixclientv3profileuseridkeyname',
   auth: 'guest',
+  suspended: 'refused',
   limit: 'account',
   params,
   body: v.custom<JsonObject>((body) => typeof body === 'object' && body !== null && !Array.isArray(body)),
@@ -77,6 +78,7 @@ export const deleteProfileField = route({
   path,
   spec: 'client-server-api/#delete_matrixclientv3profileuseridkeyname',
   auth: 'guest',
+  suspended: 'refused',
   limit: 'account',
   params,
   async handle({ params: { userId, keyName }, user }, { main, config }) {

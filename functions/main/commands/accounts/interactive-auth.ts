@@ -7,14 +7,19 @@ import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { ProvenThreepid, type ThreepidPurpose } from '../../../../shared/commands/threepids.ts'
 import { localpartOf, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { isValidToken, registrationToken } from '../../../../shared/storage/registration-tokens.ts'
 import { fromPgText, pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
 import { endSession, provenThreepid } from '../threepids/proven.ts'
 import type { AccountDeps } from './deps.ts'
+import { isTokenRefused } from './registration-tokens.ts'
 
 /** Long enough to type a password, short enough that nobody finds the dialog open. */
 export const uiaSessionLifetimeMs = 30 * 60_000
+
+const registrationTokenStage = 'm.login.registration_token'
+const invalidToken = { errcode: 'M_UNAUTHORIZED', error: 'The registration token is not valid' } as const
 
 type Failure = NonNullable<Awaited<ReturnType<MainClient['authenticateInteractively']>>['failure']>
 
@@ -84,6 +89,11 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
         }
         return { threepid: shown, writes: endSession(creds.sid) }
       }
+      case registrationTokenStage: {
+        const now = clock.now()
+        const token = auth.token === undefined ? undefined : await registrationToken(sql, auth.token, now)
+        return isValidToken(token, now) ? {} : invalidToken
+      }
       case 'm.login.password':
         if (user_id) return passPassword(auth, user_id)
     }
@@ -101,6 +111,25 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
     return { errcode: 'M_FORBIDDEN', error: 'Wrong password' }
   }
 
+  /** The session has shown the token, and holds one of its uses until the account is made or the session is over. */
+  async function holdToken<T extends { readonly session: string; readonly completed: readonly string[] }>(
+    of: T & { readonly operation: string; readonly token: string },
+  ): Promise<Omit<T, 'operation' | 'token'>> {
+    const { operation, token, ...answer } = of
+    const { session } = answer
+    const now = clock.now()
+    const held: Writes = {
+      also: (tx) => [
+        tx`select hold_registration_token(${pgText(token)}, ${session}, ${now}, ${now + uiaSessionLifetimeMs})`,
+        tx`insert into uia_sessions (session_id, operation, completed, created_ts)
+          values (${session}, ${operation}, ${JSON.stringify(answer.completed)}, ${now})
+          on conflict (session_id) do update set completed = excluded.completed`,
+      ],
+    }
+    await committer.commit(joinWrites(held, answered(answer)))
+    return answer
+  }
+
   return {
     async authenticateInteractively({ operation, user_id, flows, once, threepid_purpose, auth }) {
       const known = auth?.session === undefined ? undefined : await sessionOf(auth.session, operation, user_id)
@@ -108,7 +137,7 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
       const threepids = known?.threepids ?? []
       let failure: Failure | undefined
       let further: Writes = {}
-      if (auth?.type !== undefined) {
+      if (auth?.type !== undefined && !(auth.type === registrationTokenStage && completed.has(auth.type))) {
         const offered = new Set(flows.flat())
         const outcome = await passStage(auth, user_id, {
           offered,
@@ -129,6 +158,18 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
       const answer = failure ? { ...base, failure } : base
       const store = (also: NonNullable<Writes['also']>) =>
         committer.commit(joinWrites({ also }, further, answered(answer)))
+      if (auth?.type === registrationTokenStage && auth.token !== undefined && !failure) {
+        // Whoever registers at the same time may have had the last of its uses.
+        return holdToken({ ...answer, operation, token: auth.token }).catch((error: unknown) => {
+          if (!isTokenRefused(error)) throw error
+          return {
+            ...answer,
+            passed: false,
+            completed: answer.completed.filter((stage) => stage !== registrationTokenStage),
+            failure: invalidToken,
+          }
+        })
+      }
       if (passed && once) {
         if (known) await store((tx) => [tx`delete from uia_sessions where session_id = ${session}`])
         else if (further.also) await store(() => [])
