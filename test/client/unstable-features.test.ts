@@ -53,6 +53,12 @@ const requests: Readonly<
     'GET',
     `${api}/v1/${inRoom()}/relations/${encodeURIComponent(event_id)}?org.matrix.msc3981.recurse=true`,
   ],
+  'org.matrix.msc4140': () => ['GET', `${api}/unstable/org.matrix.msc4140/delayed_events`],
+  'org.matrix.msc4140.stable': () => [
+    'PUT',
+    `${inRoom()}/delayed_event/m.room.message/later`,
+    { delay_ms: 60_000, content: {} },
+  ],
   'org.matrix.msc4306': () => [
     'PUT',
     `${api}/unstable/io.element.msc4306/${inRoom()}/thread/${encodeURIComponent(event_id)}/subscription`,

@@ -40,6 +40,8 @@ export const directory: Scenario = async (bench) => {
     }
   })
   const indexedMs = performance.now() - beganMs
+  // Servers close connections on which nothing comes for so long.
+  bench.http.close()
 
   const search = (search_term: string) =>
     bench.http.json<Found>('POST', '/_matrix/client/v3/user_directory/search', asker.token, { search_term })
