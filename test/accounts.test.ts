@@ -437,6 +437,11 @@ describe('profile', () => {
     { path: '@named:hs1/m.big', body: { 'm.big': 'x'.repeat(65_536) }, status: 400, errcode: 'M_PROFILE_TOO_LARGE' },
     { path: `@named:hs1/${'k'.repeat(256)}`, body: {}, status: 400, errcode: 'M_KEY_TOO_LARGE' },
     { path: '@named:hs1/Upper', body: { Upper: 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
+    // Without a namespace it is nobody's.
+    { path: '@named:hs1/pronouns', body: { pronouns: 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
+    { path: '@named:hs1/m..x', body: { 'm..x': 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
+    { path: '@named:hs1/org.example', body: { 'org.other': 1 }, status: 400, errcode: 'M_MISSING_PARAM' },
+    { path: '@named:hs1/avatar_url', body: { avatar_url: 'https://x/y' }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/m.tz', body: { 'm.tz': 5 }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/m.tz', body: { 'm.tz': 'half past nine' }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@alice:hs1/displayname', body: { displayname: 'x' }, status: 403, errcode: 'M_FORBIDDEN' },
@@ -446,6 +451,55 @@ describe('profile', () => {
       status,
       body: { errcode },
     })
+  })
+  test('all its fields together have 64 KiB, and null is a value', async () => {
+    const { token, user_id } = await hs.register('bigprofile')
+    const put = (field: string, value: unknown) =>
+      hs.call('PUT', `profile/${user_id}/${field}`, { token, body: { [field]: value } })
+    expect((await put('org.example.a', 'x'.repeat(32_000))).status).toBe(200)
+    expect((await put('org.example.b', 'x'.repeat(32_000))).status).toBe(200)
+    expect(await put('org.example.c', 'x'.repeat(2_000))).toMatchObject({
+      status: 400,
+      body: { errcode: 'M_PROFILE_TOO_LARGE' },
+    })
+    expect(await put('displayname', 'x'.repeat(256))).toMatchObject({ status: 200 })
+    // What takes the place of more is taken.
+    expect((await put('org.example.a', null)).status).toBe(200)
+    expect((await put('org.example.c', { any: ['thing', 1, null] })).status).toBe(200)
+    expect((await hs.call('GET', `profile/${user_id}/org.example.a`)).body).toEqual({ 'org.example.a': null })
+    expect((await hs.call('GET', `profile/${user_id}`)).body).toMatchObject({
+      'org.example.a': null,
+      'org.example.c': { any: ['thing', 1, null] },
+    })
+    expect(memberProfileChanged).toHaveBeenLastCalledWith(user_id, expect.objectContaining({ avatar_url: undefined }))
+  })
+  test.each([
+    { settings: { enabled: false }, displayname: false, tz: false, custom: false },
+    { settings: { allowed: ['displayname'] }, displayname: true, tz: false, custom: false },
+    { settings: { disallowed: ['displayname'] }, displayname: false, tz: true, custom: true },
+    { settings: { allowed: ['m.tz'], disallowed: ['m.tz'] }, displayname: false, tz: true, custom: false },
+  ])('m.profile_fields $settings is what is held', async ({ settings, displayname, tz, custom }) => {
+    const managed = await accountServer({ profile_fields: settings })
+    const { token, user_id } = await managed.register('managed')
+    const may = async (field: string, value: unknown) => {
+      const path = `profile/${user_id}/${field}`
+      const put = await managed.call('PUT', path, { token, body: { [field]: value } })
+      const { status } = await managed.call('DELETE', path, { token })
+      expect(status).toBe(put.status)
+      if (status !== 200) expect(put).toMatchObject({ status: 403, body: { errcode: 'M_FORBIDDEN' } })
+      return status === 200
+    }
+    expect(await may('displayname', 'x')).toBe(displayname)
+    expect(await may('m.tz', 'Europe/London')).toBe(tz)
+    expect(await may('org.example.x', 1)).toBe(custom)
+    const { body } = await managed.call('GET', 'capabilities', { token })
+    expect(body.capabilities).toMatchObject({
+      'm.profile_fields': { enabled: true, ...settings },
+      'm.set_displayname': { enabled: displayname },
+      'm.set_avatar_url': { enabled: settings.disallowed !== undefined && settings.allowed === undefined },
+    })
+    await managed.close()
+    expect(managed.logged).toEqual([])
   })
   test('a guest changes the display name alone', async () => {
     const { body: guest } = await hs.call('POST', 'register?kind=guest', { body: {} })

@@ -10,12 +10,15 @@ import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import { startLookingAfterAccounts } from './background/account-validity.ts'
 import { createDelayedSends, type DelayedSends } from './background/delayed-sends.ts'
 import { createDepartures, type Departures } from './background/departures.ts'
 import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
+import { consentHandlers } from './commands/accounts/consent.ts'
+import { validityHandlers } from './commands/accounts/validity.ts'
 import { delayedEventHandlers } from './commands/delayed-events.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
@@ -26,6 +29,7 @@ import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
 import { distinctTimes, type RoomCommandDeps } from './commands/rooms/room-command-deps.ts'
 import { serverNoticeHandlers } from './commands/server-notices.ts'
+import { threepidHandlers } from './commands/threepids/index.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
@@ -33,9 +37,12 @@ import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
+import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
 import { createMediaSweep } from './media/sweep.ts'
 import { createOutageGuard } from './outage-guard.ts'
+import { createDeliver } from './outbox/deliver.ts'
+import { noOutbox, startOutbox } from './outbox/outbox.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
 import { createStateTrees } from './persist/state-trees.ts'
@@ -166,6 +173,17 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     clock,
     onError: (err) => log.error({ err }, 'what ended could not be deleted; it is tried again'),
   })
+  const links = createLinkTokens(signingKey)
+  const sends = config.email.host !== undefined || config.sms.url !== undefined
+  const outbox = sends
+    ? startOutbox({
+        sql,
+        clock,
+        deliver: createDeliver(config, links),
+        giveUpAfterMs: config.email.give_up_after,
+        log,
+      })
+    : noOutbox
   const accounts = createAccounts({
     config,
     queue,
@@ -212,6 +230,18 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const mediaStore = openMediaStore(config)
   const mediaSweep = createMediaSweep({ sql, clock, config, store: mediaStore, log })
   const stopMedia = whileOwned(ownership, ephemeralShard, mediaSweep.start)
+  const stopLookingAfterAccounts = config.account_validity.enabled
+    ? whileOwned(ownership, ephemeralShard, () =>
+        startLookingAfterAccounts({
+          sql,
+          committer,
+          clock,
+          config,
+          outbox,
+          onError: (err) => log.error({ err }, 'accounts that expire could not be looked after; it is tried again'),
+        }),
+      )
+    : undefined
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -235,6 +265,9 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
     ...urlPreviewHandlers({ sql, clock }),
     ...mediaHandlers({ sql, committer, clock, config, sweep: mediaSweep }),
+    ...threepidHandlers({ sql, committer, clock, config, queue, links, outbox }),
+    ...consentHandlers({ sql, committer, clock, config, links }),
+    ...validityHandlers({ sql, committer, clock, config, queue, links, outbox }),
   }
   const runner =
     sharing &&
@@ -260,6 +293,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await stopIndexing()
       await stopMedia()
       await mediaStore.close()
+      await stopLookingAfterAccounts?.()
+      await outbox.close()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()

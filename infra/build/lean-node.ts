@@ -16,15 +16,16 @@ export function Agent(options) { return new (real().Agent)(options) }`,
 export const constants = {}`,
 }
 const namespace = 'lean-node'
+/** Loaded only when there is a mail to send, and then for TLS: it gets the real ones. */
+const needsReal = /[\\/]node_modules[\\/]nodemailer[\\/]/
 
 export const leanNode: Plugin = {
   name: 'lean node',
   setup(build) {
-    build.onResolve({ filter: /^(?:node:)?(?:tls|https|http2)$/ }, ({ path }) => ({
-      path: path.startsWith('node:') ? path : `node:${path}`,
-      namespace,
-      sideEffects: false,
-    }))
+    build.onResolve({ filter: /^(?:node:)?(?:tls|https|http2)$/ }, ({ path: given, importer }) => {
+      const path = given.startsWith('node:') ? given : `node:${given}`
+      return needsReal.test(importer) ? { path, external: true } : { path, namespace, sideEffects: false }
+    })
     build.onLoad({ filter: /.*/, namespace }, ({ path }) => ({ contents: modules[path] ?? '', loader: 'js' }))
   },
 }

@@ -28,6 +28,9 @@ export interface AuthenticateDeps {
   readonly sql: ReadSql
   readonly clock: Clock
   readonly replication: Replication
+  /** What users must have agreed to, as shared/policies.ts names it. */
+  readonly neededConsent?: string | undefined
+  readonly accountsExpire?: boolean
   /** Called at most every few minutes a device, not awaited. */
   readonly deviceSeen: (seen: DeviceSeen) => void
   /** The first use of a token from a refresh: ends the pair before it. */
@@ -45,11 +48,14 @@ const sharedRow = v.object({
   locked: v.boolean(),
   suspended: v.boolean(),
   last_seen_ts: v.nullable(v.number()),
+  consent: v.nullable(v.string()),
+  valid_until_ts: v.nullable(v.number()),
 })
 
 interface Entry {
   readonly requester: Requester
   readonly expires_ts: number
+  readonly valid_until_ts: number
   seen_ts: number
 }
 
@@ -111,8 +117,10 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
         locked: row.locked,
         suspended: row.suspended,
         token_hash: hash,
+        ...(deps.neededConsent === undefined || row.consent === deps.neededConsent ? {} : { needsConsent: true }),
       },
       expires_ts,
+      valid_until_ts: (deps.accountsExpire ? row.valid_until_ts : null) ?? Number.POSITIVE_INFINITY,
       seen_ts: row.last_seen_ts ?? 0,
     }
     if (expires_ts > clock.now() && row.supersedes)
@@ -153,7 +161,7 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
       entry.seen_ts = now
       deviceSeen({ user_id, device_id, ip: request.ip, agent: request.userAgent, ts: now })
     }
-    return entry.requester
+    return entry.valid_until_ts <= now ? { ...entry.requester, expired: true } : entry.requester
   }
 
   return (token, request) => {

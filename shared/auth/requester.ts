@@ -12,4 +12,8 @@ export interface Requester {
   readonly suspended: boolean
   /** SHA-256 of the access token, base64url: names the session where the token itself must not be. */
   readonly token_hash: string
+  /** Has yet to agree to the policies as they are now. */
+  readonly needsConsent?: boolean
+  /** The account's time is over: all that is left to do is renew it. */
+  readonly expired?: boolean
 }

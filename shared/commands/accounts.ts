@@ -4,6 +4,7 @@ import * as v from 'valibot'
 import { DeviceId, UserId } from '../matrix/ids.ts'
 import { defineCommand } from './define.ts'
 import { shardOfToken } from './shards.ts'
+import { ProvenThreepid, ThreepidCreds, ThreepidPurpose } from './threepids.ts'
 
 const noReply = v.object({})
 
@@ -33,13 +34,14 @@ export const InteractiveAuth = v.object({
   identifier: v.optional(v.object({ type: v.optional(v.string()), user: v.optional(v.string()) })),
   user: v.optional(v.string()),
   password: v.optional(v.string()),
+  threepid_creds: v.optional(ThreepidCreds),
   /** Of stage m.login.registration_token. */
   token: v.optional(v.string()),
 })
 export type InteractiveAuth = v.InferOutput<typeof InteractiveAuth>
 
 export const accountCommands = {
-  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE, and M_FORBIDDEN where the session of
+  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE, M_THREEPID_IN_USE, and M_FORBIDDEN where the session of
    *  interactive authentication no longer holds a registration token. */
   register: defineCommand({
     name: 'register',
@@ -49,6 +51,9 @@ export const accountCommands = {
       kind: v.picklist(['user', 'guest']),
       admin: v.boolean(),
       displayname: v.optional(v.string()),
+      threepids: v.optional(v.array(ProvenThreepid)),
+      /** What the user agreed to, as shared/policies.ts names it. */
+      consent: v.optional(v.string()),
       session: v.optional(v.object(sessionWish)),
       /** The account is a guest's, who has it as a full one from now on. */
       upgrades_guest: v.optional(v.boolean()),
@@ -179,12 +184,16 @@ export const accountCommands = {
       flows: v.array(v.array(v.string())),
       /** The session ends when it is passed: the next call asks again. */
       once: v.optional(v.boolean()),
+      /** What email addresses and phone numbers have to have been shown for. */
+      threepid_purpose: v.optional(ThreepidPurpose),
       auth: v.optional(InteractiveAuth),
     }),
     response: v.object({
       passed: v.boolean(),
       session: v.optional(v.string()),
       completed: v.array(v.string()),
+      /** Those that stages of the session have shown. */
+      threepids: v.array(ProvenThreepid),
       failure: v.optional(
         v.object({ errcode: v.picklist(['M_FORBIDDEN', 'M_UNAUTHORIZED', 'M_UNRECOGNIZED']), error: v.string() }),
       ),

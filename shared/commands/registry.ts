@@ -1,4 +1,5 @@
 /** Every command, in one list; the client and the handlers have this shape. */
+import { accountTermsCommands } from './account-terms.ts'
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { delayedEventCommands } from './delayed-events.ts'
@@ -11,6 +12,7 @@ import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { serverNoticeCommands } from './server-notices.ts'
+import { threepidCommands } from './threepids.ts'
 import { toDeviceCommands } from './to-device.ts'
 import { urlPreviewCommands } from './url-previews.ts'
 import { userDataCommands } from './user-data.ts'
@@ -28,6 +30,8 @@ export const commands = {
   ...serverNoticeCommands,
   ...urlPreviewCommands,
   ...mediaCommands,
+  ...threepidCommands,
+  ...accountTermsCommands,
   ...delayedEventCommands,
   ...registrationTokenCommands,
 } as const

@@ -13,10 +13,28 @@ const bodyTimeoutMs = 120_000
 /** The body parsed as JSON; undefined where it is empty. Throws M_TOO_LARGE, M_NOT_JSON. `incoming` is node's request,
  *  where the server has one: reading it costs a fraction of what a web stream does. */
 export function readJson(request: Request, incoming: IncomingMessage | undefined, bytesMax: number): Promise<unknown> {
+  return readBytes(request, incoming, bytesMax).then(parseBytes)
+}
+
+/** Whether the body is what a browser makes of a form. */
+export function isForm(request: Request): boolean {
+  return /^application\/x-www-form-urlencoded\s*(?:;|$)/i.test(request.headers.get('content-type') ?? '')
+}
+
+/** A form's fields; the last of a repeated name counts. */
+export async function readForm(
+  request: Request,
+  incoming: IncomingMessage | undefined,
+  bytesMax: number,
+): Promise<unknown> {
+  const bytes = await readBytes(request, incoming, bytesMax)
+  return Object.fromEntries(new URLSearchParams(bytes.toString('utf8')))
+}
+
+function readBytes(request: Request, incoming: IncomingMessage | undefined, bytesMax: number): Promise<Buffer> {
   const declared = request.headers.get('content-length')
   if (declared !== null && Number(declared) > bytesMax) return Promise.reject(tooLarge(bytesMax))
-  const bytes = incoming ? readIncoming(incoming, bytesMax) : readStream(request, bytesMax)
-  return bytes.then(parseBytes)
+  return incoming ? readIncoming(incoming, bytesMax) : readStream(request, bytesMax)
 }
 
 function parseBytes(bytes: Buffer): unknown {

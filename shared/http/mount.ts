@@ -6,14 +6,14 @@ import { isJsonObject } from '../matrix/json-value.ts'
 import { lockedError, MatrixError, suspendedError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { aliasesOf } from './aliases.ts'
-import { readJson } from './body.ts'
+import { isForm, readForm, readJson } from './body.ts'
 import { type NodeExchange, sendBytes, statusSent } from './bytes-reply.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
 import { preflightHeaders } from './headers.ts'
 import type { Limiter } from './rate-limit.ts'
 import { jsonReply } from './reply.ts'
 import { type ClientAddress, LazyRequestInfo } from './request-info.ts'
-import { BytesReply, type Method, type RequestInfo, type Route } from './route.ts'
+import { BytesReply, type Method, type RateLimit, type RequestInfo, type Route } from './route.ts'
 import { createRouter, type Endpoint, type Router } from './router.ts'
 import { parsePart } from './validate.ts'
 
@@ -26,6 +26,8 @@ export interface MountContext<Deps> {
   /** Resolves when this process knows all that was acknowledged before the request, by whichever process; undefined if
    *  it does. Absent where there is one process. */
   readonly fresh?: (() => Promise<void> | undefined) | undefined
+  /** Where a user who has not agreed to the policies can do so. */
+  readonly askForConsent?: (user: Requester) => Promise<string>
   readonly limiter: Limiter
   readonly clientAddress: ClientAddress
   readonly log: ErrorLog
@@ -164,6 +166,10 @@ async function call(
       if (user.guest && route.auth === 'user') {
         throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
       }
+      if (user.expired && !route.afterExpiry) {
+        throw new MatrixError('ORG_MATRIX_EXPIRED_ACCOUNT', 'This account has expired: renew it')
+      }
+      if (user.needsConsent && route.limit && roomWrites.has(route.limit)) await refuseWithoutConsent(user, context)
       if (user.suspended && route.suspended === 'refused') throw suspendedError()
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
@@ -176,7 +182,9 @@ async function call(
   const query = route.query && parsePart(route.query, queryRecord(request, search), 'query')
   let body: unknown
   if (route.body) {
-    body = await readJson(raw, incoming, route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax)
+    const bytesMax = route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax
+    const read = route.form && isForm(raw) ? readForm : readJson
+    body = await read(raw, incoming, bytesMax)
     if (body === undefined) {
       const mayBeEmpty = typeof route.emptyBody === 'function' ? route.emptyBody(request.searchParams) : route.emptyBody
       if (!mayBeEmpty) throw new MatrixError('M_NOT_JSON', 'The body is empty')
@@ -193,6 +201,16 @@ async function call(
   const onBroken = (error: unknown) =>
     context.log.error({ method: route.method, path: route.path, err: error }, 'a reply broke off')
   return reply instanceof BytesReply ? sendBytes(reply, exchange, onBroken) : jsonReply(reply, onBroken)
+}
+
+/** What takes part in rooms. Leaving them is left to everybody. */
+const roomWrites: ReadonlySet<RateLimit> = new Set(['message', 'joins', 'invites', 'room_creation'])
+
+async function refuseWithoutConsent(user: Requester, context: MountContext<unknown>): Promise<never> {
+  const consent_uri = await context.askForConsent?.(user)
+  throw new MatrixError('M_CONSENT_NOT_GIVEN', `You have yet to agree to the policies of this server: ${consent_uri}`, {
+    extra: { consent_uri },
+  })
 }
 
 /** The token of the Authorization header or, where there is none, of the query. */

@@ -7,7 +7,9 @@ const chunkCharacters = 64 * 1024
 
 /** `onBroken` hears of an error after the first bytes were sent: the connection is cut, there is no status left to give. */
 export function jsonReply(reply: object, onBroken: (error: unknown) => void): Response | Promise<Response> {
-  if (reply instanceof TextReply) return new Response(reply.text, { headers: { ...reply.headers } })
+  if (reply instanceof TextReply) {
+    return new Response(reply.text, { status: reply.status, headers: { ...reply.headers } })
+  }
   if (!(reply instanceof RawJson)) return new Response(JSON.stringify(reply), { headers: jsonHeaders })
   const { pieces } = reply
   if (Array.isArray(pieces) && pieces.length === 1) return new Response(pieces[0], { headers: jsonHeaders })

@@ -3,6 +3,7 @@ import { createAuthenticate } from '../auth/authenticate.ts'
 import type { Clock } from '../clock.ts'
 import type { MainClient } from '../commands/registry.ts'
 import type { Config } from '../config/schema.ts'
+import { consentUri, neededConsent } from '../policies.ts'
 import type { Replication } from '../replication/replication.ts'
 import type { ReadSql } from '../storage/sql.ts'
 import type { ErrorLog } from './error-response.ts'
@@ -13,7 +14,7 @@ import { clientAddressBehind } from './request-info.ts'
 export interface RoleContextDeps {
   readonly config: Config
   readonly sql: ReadSql
-  readonly main: Pick<MainClient, 'deviceSeen' | 'confirmRefresh'>
+  readonly main: Pick<MainClient, 'deviceSeen' | 'confirmRefresh' | 'createConsentToken'>
   readonly replication: Replication
   readonly clock: Clock
   readonly log: ErrorLog
@@ -34,6 +35,8 @@ export function roleContext(deps: RoleContextDeps): RoleContext {
   const context: RoleContext = {
     authenticate: createAuthenticate({
       ...deps,
+      neededConsent: neededConsent(config),
+      accountsExpire: config.account_validity.enabled,
       deviceSeen: ({ agent, ...seen }) => {
         // Not awaited: no request fails because the time of a visit could not be noted.
         main
@@ -42,6 +45,10 @@ export function roleContext(deps: RoleContextDeps): RoleContext {
       },
       confirmRefresh: main.confirmRefresh,
     }),
+    askForConsent: async (user) => {
+      const { token } = await main.createConsentToken({ user_id: user.user_id })
+      return consentUri(config, user.user_id, token)
+    },
     fresh: replication.fresh && (() => replication.fresh?.()),
     limiter: deps.limiter ?? createLimiter(config.rate_limits, clock),
     clientAddress: clientAddressBehind(config.trusted_proxies),

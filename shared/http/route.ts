@@ -16,6 +16,7 @@ export type RateLimit =
   | 'invites'
   | 'room_creation'
   | 'account'
+  | 'threepid_validation'
   | 'read'
   | 'url_preview'
   | 'media_upload'
@@ -49,9 +50,11 @@ export class RawJson {
 export class TextReply {
   readonly text: string
   readonly headers: Readonly<Record<string, string>>
-  constructor(text: string, headers: Readonly<Record<string, string>>) {
+  readonly status: number
+  constructor(text: string, headers: Readonly<Record<string, string>>, status = 200) {
     this.text = text
     this.headers = headers
+    this.status = status
   }
 }
 
@@ -110,6 +113,10 @@ export interface RouteDeclaration<
    *  that it is true of. */
   readonly body?: B
   readonly emptyBody?: boolean | ((query: URLSearchParams) => boolean)
+  /** A browser may send the body as a form, whose values are strings. */
+  readonly form?: boolean
+  /** Open to users whose accounts have expired. */
+  readonly afterExpiry?: boolean
   /** Largest body in bytes; default 128 KiB. */
   readonly bodyBytesMax?: number
   /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply and a BytesReply go out as they are. */
@@ -138,6 +145,8 @@ export interface Route<Deps> {
   readonly query?: Schema
   readonly body?: Schema
   readonly emptyBody?: boolean | ((query: URLSearchParams) => boolean)
+  readonly form?: boolean
+  readonly afterExpiry?: boolean
   readonly bodyBytesMax?: number
   handle(input: never, deps: Deps): Promise<object> | object
 }

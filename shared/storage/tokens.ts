@@ -14,15 +14,20 @@ export interface AccessTokenRow {
   readonly locked: boolean
   readonly suspended: boolean
   readonly last_seen_ts: number | null
+  /** All that the user's last consent was to, as shared/policies.ts names it. */
+  readonly consent: string | null
+  /** When the account expires; null: never. */
+  readonly valid_until_ts: number | null
 }
 
 export async function accessTokenByHash(sql: ReadSql, tokenHash: string): Promise<AccessTokenRow | undefined> {
   const [row] = await sql<AccessTokenRow[]>`
     select t.user_id, t.device_id, t.expires_ts, t.supersedes, u.admin, u.kind, u.deactivated, u.locked, u.suspended,
-      d.last_seen_ts
+      d.last_seen_ts, u.consent, v.expires_ts as valid_until_ts
     from access_tokens t
     join users u using (user_id)
     left join devices d using (user_id, device_id)
+    left join account_validity v using (user_id)
     where t.token_hash = ${Buffer.from(tokenHash, 'base64url')}`
   return row && { ...row, device_id: fromPgText(row.device_id) as DeviceId }
 }

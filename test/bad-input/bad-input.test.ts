@@ -30,7 +30,12 @@ let good: Record<string, string>
 
 beforeAll(async () => {
   database = await testDatabase()
-  server = await serverProcess({ databaseUrl: database.url })
+  server = await serverProcess({
+    databaseUrl: database.url,
+    // Nobody takes mail there: what is no request for one must be refused before.
+    config: `email: { host: 127.0.0.1, port: 1, tls: none }
+policies: { documents: [{ id: p, version: v, translations: [{ language: en, name: P, url: "https://x.example/" }] }] }`,
+  })
   await server.start()
   http = new HttpClient('127.0.0.1', server.port)
   user = await server.register('mallory')
@@ -60,6 +65,8 @@ beforeAll(async () => {
     deviceId: 'NONE',
     filterId: '0',
     keyName: 'displayname',
+    medium: 'email',
+    stage: 'm.login.terms',
     stateKey: '',
     serverName: 'test.local',
     mediaId: 'nothing',

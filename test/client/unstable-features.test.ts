@@ -64,8 +64,6 @@ const requests: Readonly<
     `${api}/unstable/io.element.msc4306/${inRoom()}/thread/${encodeURIComponent(event_id)}/subscription`,
     {},
   ],
-  'org.matrix.msc4140': () => ['GET', `${api}/unstable/org.matrix.msc4140/delayed_events`],
-  'org.matrix.msc4140.stable': () => ['GET', `${api}/v1/delayed_events`],
   'org.matrix.e2e_cross_signing': () => ['POST', 'keys/query', { device_keys: { [alice.user_id]: [] } }],
   'org.matrix.msc2285.stable': () => ['POST', `${inRoom()}/read_markers`, { 'm.read.private': event_id }],
   'org.matrix.msc2432': () => ['GET', `${inRoom()}/aliases`],

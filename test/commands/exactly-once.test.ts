@@ -5,7 +5,13 @@ import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardCount } from '../../shared/commands/shards.ts'
 import type { RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { type CommandMains, commandMains, type RunningMain } from '../support/command-mains.ts'
-import { type CommandName, commandScenarios, rowCounts, type Scenarios } from '../support/command-scenarios.ts'
+import {
+  type CommandName,
+  commandScenarios,
+  rowCounts,
+  type Scenarios,
+  scenarioConfig,
+} from '../support/command-scenarios.ts'
 
 let mains: CommandMains
 beforeAll(async () => {
@@ -24,9 +30,9 @@ describe('a connection that is cut', () => {
   let one: RunningMain
   let scenarios: Scenarios
   beforeAll(async () => {
-    one = await mains.start()
+    one = await mains.start({ config: scenarioConfig })
     await mains.settled(one)
-    scenarios = commandScenarios(one.main.commands)
+    scenarios = commandScenarios(one.main.commands, mains.signingKey)
   })
   afterAll(() => one.stop())
 

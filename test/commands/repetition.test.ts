@@ -5,7 +5,13 @@ import { recordedAnswer } from '../../functions/main/command-call.ts'
 import type { CommandRunner } from '../../functions/main/command-runner.ts'
 import { commands } from '../../shared/commands/registry.ts'
 import { type CommandMains, commandMains, commandSecret, type RunningMain } from '../support/command-mains.ts'
-import { type CommandName, commandScenarios, rowCounts, type Scenarios } from '../support/command-scenarios.ts'
+import {
+  type CommandName,
+  commandScenarios,
+  rowCounts,
+  type Scenarios,
+  scenarioConfig,
+} from '../support/command-scenarios.ts'
 
 let mains: CommandMains
 let one: RunningMain
@@ -14,9 +20,9 @@ let runner: CommandRunner
 
 beforeAll(async () => {
   mains = await commandMains()
-  one = await mains.start()
+  one = await mains.start({ config: scenarioConfig })
   await mains.settled(one)
-  scenarios = commandScenarios(one.main.commands)
+  scenarios = commandScenarios(one.main.commands, mains.signingKey)
   runner = one.main.runner as CommandRunner
 })
 afterAll(() => mains.close())
@@ -28,7 +34,12 @@ const recordedRows = (key: string) => mains.database.sql<{ scope: string; key: s
   select * from idempotency where scope like 'command %' and response <> ${key}`
 
 /** Their answers are new tokens each time, and the ones before stay as good, or end because nobody has seen them. */
-const answersAnew = new Set<CommandName>(['createLoginToken', 'createOpenIdToken', 'refreshSession'])
+const answersAnew = new Set<CommandName>([
+  'createLoginToken',
+  'createOpenIdToken',
+  'createConsentToken',
+  'refreshSession',
+])
 const leavesTokens = new Set<CommandName>(['createLoginToken'])
 
 describe.each(names)('%s', (name) => {

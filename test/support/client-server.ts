@@ -5,6 +5,7 @@ import { createClientRole } from '../../functions/client/client-role.ts'
 import { createSyncRole } from '../../functions/sync/role.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import type { ErrorLog } from '../../shared/http/error-response.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { DeviceId, UserId } from '../../shared/matrix/ids.ts'
@@ -17,6 +18,12 @@ type Body = any
 export interface Reply {
   readonly status: number
   readonly body: Body
+}
+
+export interface Page {
+  readonly status: number
+  readonly headers: Headers
+  readonly html: string
 }
 
 export interface TestClient {
@@ -34,8 +41,10 @@ export const password = 'superuser'
 
 export interface ClientServer {
   readonly main: TestMain
-  /** Any answer to somebody without a token. */
-  ask(method: string, path: string, body?: unknown): Promise<Reply>
+  /** Any answer, to somebody without a token where there is none. */
+  ask(method: string, path: string, body?: unknown, token?: string): Promise<Reply>
+  /** As a browser asks: of a form, its fields. */
+  browse(url: string, form?: Readonly<Record<string, string>>): Promise<Page>
   /** A new user with a first device. */
   register(localpart: string, options?: { readonly admin?: boolean }): Promise<TestClient>
   /** A further device. */
@@ -47,9 +56,14 @@ export interface ClientServer {
   close(): Promise<void>
 }
 
-export async function clientServer(
-  options: { readonly config?: object; readonly clock?: Clock } = {},
-): Promise<ClientServer> {
+export interface ClientServerOptions {
+  readonly config?: Partial<v.InferInput<typeof Config>>
+  readonly clock?: Clock
+  /** In place of failing the test. */
+  readonly log?: ErrorLog
+}
+
+export async function clientServer(options: ClientServerOptions = {}): Promise<ClientServer> {
   const { clock = systemClock } = options
   const settings = {
     server_name: 'hs1',
@@ -57,10 +71,10 @@ export async function clientServer(
     rate_limits: { enabled: false },
     ...options.config,
   }
-  const main = await testMain({ config: settings, clock })
+  const main = await testMain({ config: settings, clock, ...(options.log ? { log: options.log } : {}) })
   const config = v.parse(Config, settings)
   const { commands, replication, database } = main
-  const log = {
+  const log = options.log ?? {
     error(fields: object, message: string) {
       throw new Error(`${message}: ${JSON.stringify(fields)}`)
     },
@@ -114,7 +128,15 @@ export async function clientServer(
 
   return {
     main,
-    ask: (method, path, body) => ask(undefined, method, path, body),
+    ask: (method, path, body, token) => ask(token, method, path, body),
+    async browse(url, form) {
+      const { pathname, search } = new URL(url, 'https://hs1')
+      const response = await app.request(
+        `${pathname}${search}`,
+        form ? { method: 'POST', body: new URLSearchParams(form) } : {},
+      )
+      return { status: response.status, headers: response.headers, html: await response.text() }
+    },
     async register(localpart, { admin = false } = {}) {
       const { session } = await commands.register({
         user_id: `@${localpart}:hs1` as UserId,

@@ -10,7 +10,7 @@ import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardCount } from '../../shared/commands/shards.ts'
 import { Config } from '../../shared/config/schema.ts'
 import { UserId } from '../../shared/matrix/ids.ts'
-import { generateSigningKey } from '../../shared/matrix/signatures.ts'
+import { generateSigningKey, type SigningKey } from '../../shared/matrix/signatures.ts'
 import { memoryRedis } from '../../shared/redis/connection.ts'
 import { keyspace } from '../../shared/redis/keys.ts'
 import { memoryServer } from '../../shared/redis/memory.ts'
@@ -40,6 +40,8 @@ export interface RunningMain {
 
 export interface CommandMains {
   readonly database: TestDatabase
+  /** All mains have it. */
+  readonly signingKey: SigningKey
   readonly logged: readonly string[]
   start(options?: { secrets?: [string, ...string[]]; config?: object }): Promise<RunningMain>
   /** A handler's client. */
@@ -163,6 +165,7 @@ export async function commandMains(): Promise<CommandMains> {
 
   return {
     database,
+    signingKey,
     logged,
     start,
     client(options = {}) {

@@ -1,12 +1,15 @@
 /** Every command, as somebody would send it: what has to be there before, and its request. */
 import { hash } from 'node:crypto'
+
+import { createLinkTokens } from '../../functions/main/link-tokens.ts'
+import { renewalMeaning, threepidMeaning } from '../../functions/main/outbox/messages.ts'
 import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MediaId } from '../../shared/commands/media.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
 import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
-import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
+import { generateSigningKey, type SigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import { newObjectKey } from '../../shared/media/store.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
@@ -19,7 +22,22 @@ export type Scenarios = { readonly [Name in CommandName]: () => Promise<Request<
 
 export const password = 'superuser'
 
-export function commandScenarios(main: MainClient): Scenarios {
+/** What the scenarios need of the configuration of main. */
+export const scenarioConfig = {
+  account_validity: { enabled: true },
+  policies: {
+    documents: [
+      {
+        id: 'terms',
+        version: '1',
+        translations: [{ language: 'en', name: 'Terms', url: 'https://hs1/terms' }],
+      },
+    ],
+  },
+}
+
+export function commandScenarios(main: MainClient, signingKey: SigningKey): Scenarios {
+  const links = createLinkTokens(signingKey)
   let count = 0
   const next = () => `n${++count}`
   const previewKey = () => next().slice(1).padStart(64, '0') as UrlPreviewKey
@@ -109,8 +127,62 @@ export function commandScenarios(main: MainClient): Scenarios {
     await storedObject(name)
     return name
   }
+  async function threepidSession(purpose: 'add' | 'reset' | 'register' = 'add') {
+    const asked = {
+      purpose,
+      medium: 'email',
+      address: `${next()}@mail.hs1`,
+      client_secret: 'c',
+      send_attempt: 1,
+    } as const
+    return { sid: (await main.requestThreepidToken(asked)).sid, client_secret: asked.client_secret }
+  }
+  async function userWithAddress() {
+    const threepid = { medium: 'email', address: `${next()}@mail.hs1`, validated_ts: 1 } as const
+    const user_id = `@${next()}:hs1` as UserId
+    await main.register({ user_id, kind: 'user', admin: false, threepids: [threepid] })
+    return { user_id, ...threepid }
+  }
 
   return {
+    requestThreepidToken: async () => ({
+      purpose: 'register',
+      medium: 'email',
+      address: `${next()}@mail.hs1`,
+      client_secret: 'c',
+      send_attempt: 1,
+    }),
+    async submitThreepidToken() {
+      const { sid } = await threepidSession()
+      return { sid, token: links.of(threepidMeaning(sid)) }
+    },
+    async addThreepid() {
+      const { user_id } = await user()
+      const creds = await threepidSession()
+      await main.submitThreepidToken({ ...creds, token: links.of(threepidMeaning(creds.sid)) })
+      return { user_id, creds }
+    },
+    async deleteThreepid() {
+      const { user_id, medium, address } = await userWithAddress()
+      return { user_id, medium, address }
+    },
+    createConsentToken: async () => ({ user_id: (await user()).user_id }),
+    async giveConsent() {
+      const { user_id } = await user()
+      return { user_id, token: (await main.createConsentToken({ user_id })).token, consent: 'terms/1' }
+    },
+    async agreeAtRegistration() {
+      const flows = [['m.login.terms']]
+      const { session } = await main.authenticateInteractively({ operation: 'register under terms/1', flows })
+      return { session: String(session) }
+    },
+    sendRenewalMail: async () => ({ user_id: (await userWithAddress()).user_id }),
+    async renewAccount() {
+      const { user_id } = await user()
+      const { expires_ts } = await main.setAccountValidity({ user_id, expires_ts: Date.now() + 1_000_000 })
+      return { user_id, token: links.of(renewalMeaning(user_id, expires_ts)) }
+    },
+    setAccountValidity: async () => ({ user_id: (await user()).user_id }),
     register: async () => ({
       user_id: `@${next()}:hs1` as UserId,
       password,
@@ -412,6 +484,11 @@ const growing = [
   'media_thumbnails',
   'media_blocked_hashes',
   'media_drops',
+  'user_threepids',
+  'threepid_sessions',
+  'outbox',
+  'user_consents',
+  'account_validity',
   'delayed_events',
   'registration_tokens',
   'registration_token_holds',

@@ -6,6 +6,7 @@ import { createMain, type Main } from '../../functions/main/main.ts'
 import { storedPositions } from '../../functions/main/persist/committer.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import type { ErrorLog } from '../../shared/http/error-response.ts'
 import { UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
@@ -24,13 +25,20 @@ export interface TestMain extends Main {
   drop(): Promise<void>
 }
 
-export async function testMain(options: { config?: object; clock?: Clock } = {}): Promise<TestMain> {
+interface MainOptions {
+  readonly config?: object
+  readonly clock?: Clock
+  /** In place of failing the test. */
+  readonly log?: ErrorLog
+}
+
+export async function testMain(options: MainOptions = {}): Promise<TestMain> {
   return mainOn(await testDatabase(), options, generateSigningKey('a_test'))
 }
 
 async function mainOn(
   database: TestDatabase,
-  options: { config?: object; clock?: Clock },
+  options: MainOptions,
   signingKey: ReturnType<typeof generateSigningKey>,
 ): Promise<TestMain> {
   const clock = options.clock ?? systemClock
@@ -46,7 +54,7 @@ async function mainOn(
     ephemeral: createMemoryEphemeralStore(),
     clock,
     signingKey,
-    log: {
+    log: options.log ?? {
       error(fields, message) {
         throw new Error(`${message}: ${JSON.stringify(fields)}`)
       },

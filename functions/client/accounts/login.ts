@@ -1,11 +1,10 @@
 /** https://spec.matrix.org/v1.19/client-server-api/#login */
 import * as v from 'valibot'
 import { isWellFormedToken } from '../../../shared/auth/tokens.ts'
-import { typedUserId } from '../../../shared/auth/username.ts'
-import { DeviceId, type UserId } from '../../../shared/matrix/ids.ts'
+import { DeviceId, type ServerName, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { accountTypedAs } from '../../../shared/storage/accounts.ts'
 import { type ClientDeps, route } from '../deps.ts'
+import { Identifier, identifiedUser } from './identifier.ts'
 import { Auth, ownerFlows, requireInteractiveAuth } from './interactive-auth.ts'
 import { sessionReply } from './session-reply.ts'
 
@@ -24,9 +23,11 @@ export const getLogin = route({
 
 const LoginBody = v.object({
   type: v.string(),
-  identifier: v.nullish(v.object({ type: v.string(), user: v.optional(v.string()) })),
+  identifier: v.nullish(Identifier),
   /** Deprecated forms of the identifier. */
   user: v.nullish(v.string()),
+  medium: v.nullish(v.string()),
+  address: v.nullish(v.string()),
   password: v.nullish(v.string()),
   token: v.nullish(v.string()),
   device_id: v.nullish(DeviceId),
@@ -69,9 +70,16 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
     case 'm.login.password': {
       if (!deps.config.password.enabled) throw new MatrixError('M_FORBIDDEN', 'This server has no login by password')
       if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
-      const user_id = await typedUser(body, deps)
-      await deps.limiter.take('login', user_id)
-      return { type: 'm.login.password', user_id, password: body.password }
+      const { identifier, user, medium, address } = body
+      const typed = identifier ?? { user, medium, address }
+      const user_id = await identifiedUser(typed, deps)
+      // By what was typed where it is nobody's: one limit for all such would tell them apart from the others.
+      await deps.limiter.take('login', user_id ?? JSON.stringify(typed))
+      return {
+        type: 'm.login.password',
+        user_id: user_id ?? nobody(deps.config.server_name),
+        password: body.password,
+      }
     }
     case 'm.login.token':
       if (body.token == null) throw new MatrixError('M_MISSING_PARAM', 'Key token is missing')
@@ -82,16 +90,9 @@ async function credentialsOf(body: LoginBody, deps: ClientDeps): Promise<Credent
   }
 }
 
-/** Main answers for accounts that are not there as it does for a wrong password. */
-async function typedUser(body: LoginBody, { config, sql }: ClientDeps): Promise<UserId> {
-  if (body.identifier && body.identifier.type !== 'm.id.user') {
-    throw new MatrixError('M_UNKNOWN', 'This type of identifier is not known', { status: 400 })
-  }
-  const typed = body.identifier ? body.identifier.user : body.user
-  if (typed == null) throw new MatrixError('M_MISSING_PARAM', 'Key identifier.user is missing')
-  const user_id = typedUserId(typed, config.server_name)
-  if (user_id === undefined) throw new MatrixError('M_FORBIDDEN', 'Wrong username or password')
-  return (await accountTypedAs(sql, user_id)) ?? user_id
+/** No account has such a name: main answers as for a wrong password, and takes as long. */
+function nobody(server: ServerName): UserId {
+  return v.parse(UserId, `@?:${server}`)
 }
 
 export const postLoginGetToken = route({

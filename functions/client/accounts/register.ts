@@ -3,13 +3,17 @@ import { randomBytes } from 'node:crypto'
 import * as v from 'valibot'
 import { isWellFormedToken, tokenHash } from '../../../shared/auth/tokens.ts'
 import { newUserId } from '../../../shared/auth/username.ts'
+import type { Config } from '../../../shared/config/schema.ts'
 import { DeviceId, type UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import type { Medium } from '../../../shared/matrix/threepid.ts'
+import { currentConsent, policiesParam, registerOperation } from '../../../shared/policies.ts'
 import { accountExists } from '../../../shared/storage/accounts.ts'
 import { isValidToken, registrationToken } from '../../../shared/storage/registration-tokens.ts'
 import { accessTokenByHash } from '../../../shared/storage/tokens.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { Auth, requireInteractiveAuth } from './interactive-auth.ts'
+import { mediaServed, stageOf } from './media-served.ts'
 import { checkNewPassword } from './new-password.ts'
 import { sessionReply } from './session-reply.ts'
 
@@ -57,17 +61,24 @@ export const postRegister = route({
     const user_id = guest ?? newUserId(body.username ?? randomLocalpart(), config.server_name)
     if (body.username != null && guest === undefined) await checkAvailable(deps, user_id)
     if (body.password != null) checkNewPassword(body.password, config)
-    const { requires_token } = config.registration
-    const flows = [[requires_token ? 'm.login.registration_token' : 'm.login.dummy']]
-    const session = await requireInteractiveAuth(deps, { operation: 'register', flows, auth: body.auth })
+    const { flows, consent } = registrationDemand(config)
+    const { session, completed, threepids } = await requireInteractiveAuth(deps, {
+      operation: registerOperation(config),
+      flows,
+      ...(consent === undefined ? {} : { params: { [terms]: policiesParam(config) } }),
+      threepid_purpose: 'register',
+      auth: body.auth,
+    })
     if (body.password == null) throw new MatrixError('M_MISSING_PARAM', 'Key password is missing')
     const registered = await main.register({
       user_id,
       password: body.password,
       kind: 'user',
       admin: false,
+      threepids: [...threepids],
+      ...(consent !== undefined && completed.includes(terms) ? { consent } : {}),
       ...(guest === undefined ? {} : { upgrades_guest: true }),
-      ...(requires_token && session !== undefined ? { token_session: session } : {}),
+      ...(config.registration.requires_token && session !== undefined ? { token_session: session } : {}),
       ...(body.inhibit_login
         ? {}
         : {
@@ -85,6 +96,28 @@ export const postRegister = route({
   },
 })
 
+const terms = 'm.login.terms'
+
+/** The ways to an account: with the addresses that have to be shown, and with those that may be. */
+export function registrationDemand(config: Config): { flows: string[][]; consent: string | undefined } {
+  const { require_threepids: required, msisdn, requires_token } = config.registration
+  const media = mediaServed(config).filter((medium) => medium === 'email' || msisdn)
+  const unserved = required.filter((medium) => !media.includes(medium))
+  if (unserved.length > 0) {
+    throw new MatrixError(
+      'M_FORBIDDEN',
+      'Registration needs what this server does not send: its administrator must know',
+    )
+  }
+  const sets: Medium[][] = [[], ...media.map((medium) => [medium]), ...(media.length > 1 ? [media] : [])]
+  const flows = sets
+    .filter((set) => required.every((medium) => set.includes(medium)))
+    .map((set) => [...(requires_token ? ['m.login.registration_token'] : []), ...set.map(stageOf)])
+    .map((stages) => (stages.length === 0 ? ['m.login.dummy'] : stages))
+  const consent = config.policies.at_registration ? currentConsent(config) : undefined
+  return { flows: consent === undefined ? flows : flows.map((stages) => [terms, ...stages]), consent }
+}
+
 export const getRegisterAvailable = route({
   method: 'GET',
   path: '/_matrix/client/v3/register/available',
@@ -93,6 +126,9 @@ export const getRegisterAvailable = route({
   limit: 'read',
   query: v.object({ username: v.string() }),
   async handle({ query }, deps) {
+    if (!deps.config.registration.enabled) {
+      throw new MatrixError('M_FORBIDDEN', 'Registration is not open on this server')
+    }
     await checkAvailable(deps, newUserId(query.username, deps.config.server_name))
     return { available: true }
   },

@@ -1,13 +1,19 @@
 import * as account from './account.ts'
+import * as accountValidity from './account-validity.ts'
+import { getAuthFallback, postAuthFallback } from './auth-fallback.ts'
+import { getConsent, postConsent } from './consent.ts'
 import * as devices from './devices.ts'
 import { getLogin, postLogin, postLoginGetToken } from './login.ts'
 import * as moderation from './moderation.ts'
 import { requestOpenIdToken } from './openid.ts'
 import { getRegisterAvailable, getRegistrationTokenValidity, postRegister } from './register.ts'
 import * as registrationTokens from './registration-tokens.ts'
+import { requestTokenRoutes } from './request-token.ts'
 import * as serverInfo from './server-info.ts'
 import * as sessions from './sessions.ts'
 import { getSharedSecretNonce, postSharedSecretRegister } from './shared-secret.ts'
+import { getSubmitToken, postSubmitToken } from './submit-token.ts'
+import * as threepids from './threepids.ts'
 import { getTurnServer } from './turn-server.ts'
 import { getWhois } from './whois.ts'
 
@@ -26,6 +32,15 @@ export const accountRoutes = [
   ...Object.values(sessions),
   ...Object.values(devices),
   ...Object.values(account),
+  ...Object.values(threepids),
+  ...requestTokenRoutes,
+  getSubmitToken,
+  postSubmitToken,
+  getConsent,
+  postConsent,
+  getAuthFallback,
+  postAuthFallback,
+  ...Object.values(accountValidity),
   getWhois,
   requestOpenIdToken,
   getTurnServer,

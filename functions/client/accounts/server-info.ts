@@ -3,6 +3,8 @@ import type { Config } from '../../../shared/config/schema.ts'
 import { roomRules } from '../../../shared/core/room-versions.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
+import { mayChangeField } from '../profile/fields.ts'
+import { mediaServed } from './media-served.ts'
 
 /** Versions of the specification whose client-server API clients may count on. From v1.11 on clients fetch media through
  *  endpoints that ask for a token; it is listed when those are served. */
@@ -69,10 +71,10 @@ export const getCapabilities = route({
           Object.values(roomRules).map(({ version, stable }) => [version, stable ? 'stable' : 'unstable']),
         ),
       },
-      'm.set_displayname': { enabled: true },
-      'm.set_avatar_url': { enabled: true },
-      'm.profile_fields': { enabled: true },
-      'm.3pid_changes': { enabled: false },
+      'm.set_displayname': { enabled: mayChangeField('displayname', config) },
+      'm.set_avatar_url': { enabled: mayChangeField('avatar_url', config) },
+      'm.profile_fields': config.profile_fields,
+      'm.3pid_changes': { enabled: config.threepids.changes && mediaServed(config).length > 0 && !user.guest },
       'm.get_login_token': { enabled: !user.guest },
       'm.delayed_events': delayedEvents(config),
       'org.matrix.msc4140.delayed_events': delayedEvents(config),

@@ -1,19 +1,18 @@
 /** https://spec.matrix.org/v1.19/client-server-api/#profiles */
 import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
+import type { Config } from '../../../shared/config/schema.ts'
 import { UserId } from '../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { cachedValue } from '../../../shared/replication/shared-cache.ts'
 import { profileOf } from '../../../shared/storage/profiles.ts'
 import { type ClientDeps, route } from '../deps.ts'
+import { checkFieldName, mayChangeField } from './fields.ts'
 
 const path = '/_matrix/client/v3/profile/:userId/:keyName'
 const params = v.object({ userId: UserId, keyName: v.string() })
 
-const keyBytesMax = 255
-/** https://spec.matrix.org/v1.19/appendices/#common-namespaced-identifier-grammar */
-const keyGrammar = /^[a-z][a-z0-9_.-]*$/
 /** Both go into member events, which have little room. */
 const charactersMax = { displayname: 256, avatar_url: 1000 } as const
 
@@ -50,8 +49,8 @@ export const putProfileField = route({
   limit: 'account',
   params,
   body: v.custom<JsonObject>((body) => typeof body === 'object' && body !== null && !Array.isArray(body)),
-  async handle({ params: { userId, keyName }, body, user }, { main }) {
-    checkMayChange(userId, keyName, user)
+  async handle({ params: { userId, keyName }, body, user }, { main, config }) {
+    checkMayChange(userId, keyName, user, config)
     if (!Object.hasOwn(body, keyName)) throw new MatrixError('M_MISSING_PARAM', `Key ${keyName} is missing`)
     const value = body[keyName]
     if (keyName === 'displayname' || keyName === 'avatar_url') {
@@ -60,6 +59,9 @@ export const putProfileField = route({
       }
       if (value !== null && value.length > charactersMax[keyName]) {
         throw new MatrixError('M_INVALID_PARAM', `${keyName} has ${charactersMax[keyName]} characters at most`)
+      }
+      if (keyName === 'avatar_url' && value && !value.startsWith('mxc://')) {
+        throw new MatrixError('M_INVALID_PARAM', 'Key avatar_url must be an mxc:// URI')
       }
       // Both are taken away by null or the empty string too.
       if (!value) return main.setProfileField({ user_id: userId, field: keyName })
@@ -79,8 +81,8 @@ export const deleteProfileField = route({
   suspended: 'refused',
   limit: 'account',
   params,
-  async handle({ params: { userId, keyName }, user }, { main }) {
-    checkMayChange(userId, keyName, user)
+  async handle({ params: { userId, keyName }, user }, { main, config }) {
+    checkMayChange(userId, keyName, user, config)
     return main.setProfileField({ user_id: userId, field: keyName })
   },
 })
@@ -121,14 +123,14 @@ function isTimeZone(value: unknown): boolean {
   )
 }
 
-function checkMayChange(userId: UserId, keyName: string, user: Requester): void {
+function checkMayChange(userId: UserId, keyName: string, user: Requester, config: Config): void {
   if (userId !== user.user_id) throw new MatrixError('M_FORBIDDEN', "You can't change other users' profiles")
   // https://spec.matrix.org/v1.19/client-server-api/#guest-access
   if (user.guest && keyName !== 'displayname') {
     throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may change nothing but their display name')
   }
-  if (Buffer.byteLength(keyName) > keyBytesMax) {
-    throw new MatrixError('M_KEY_TOO_LARGE', `The name of a field has ${keyBytesMax} bytes at most`)
+  checkFieldName(keyName)
+  if (!mayChangeField(keyName, config)) {
+    throw new MatrixError('M_FORBIDDEN', 'This field of profiles is not changed by users here')
   }
-  if (!keyGrammar.test(keyName)) throw new MatrixError('M_INVALID_PARAM', 'This is no name for a field')
 }

@@ -32,6 +32,8 @@ test('what has outlived its retention goes, everything else stays', async () => 
     await sql`insert into refresh_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
     await sql`insert into openid_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
     await sql`insert into url_previews values (${key}, 'c', 0, '{}', ${now + (key === 'old' ? -1 : 1)})`
+    await sql`insert into threepid_sessions (session_id, purpose, medium, address, client_secret_hash, send_attempt,
+      hollow, expires_ts) values (${key}, 'add', 'email', ${key}, '', 1, false, ${now + (key === 'old' ? -1 : 1)})`
     await sql`insert into login_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
   }
   await sql`insert into access_tokens values (${Buffer.from('forever')}, '@a:x', 'D', null)`
@@ -58,6 +60,7 @@ test('what has outlived its retention goes, everything else stays', async () => 
     login_tokens: 1,
     openid_tokens: 1,
     url_previews: 1,
+    threepid_sessions: 1,
     delayed_events: 1,
     registration_token_holds: 1,
     push_deviations: 4,

@@ -28,6 +28,7 @@ export interface Pruned {
   readonly login_tokens: number
   readonly openid_tokens: number
   readonly url_previews: number
+  readonly threepid_sessions: number
   readonly delayed_events: number
   readonly registration_token_holds: number
   readonly push_deviations: number
@@ -68,6 +69,10 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     url_previews: await repeat(
       () => sql`delete from url_previews where key in (
         select key from url_previews where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    threepid_sessions: await repeat(
+      () => sql`delete from threepid_sessions where session_id in (
+        select session_id from threepid_sessions where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     delayed_events: await repeat(
       () => sql`delete from delayed_events where delay_id in (

@@ -7,6 +7,8 @@ import { pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { isUniqueViolation } from '../../persist/commit-connection.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
+import { ifTaken, insertThreepids } from '../threepids/proven.ts'
+import { consentWrites } from './consent.ts'
 import type { AccountDeps } from './deps.ts'
 import { isTokenRefused } from './registration-tokens.ts'
 import { endDevices, openSession, sessionOpening } from './sessions.ts'
@@ -38,13 +40,17 @@ export function accountHandlers(
 
   return {
     async register(request) {
-      const { user_id, kind, admin, displayname, session, token_session } = request
+      const { user_id, kind, admin, displayname, threepids = [], consent, session, token_session } = request
       const password_hash = request.password === undefined ? null : await passwords.hash(request.password)
       return deps.queue.run(user_id, async () => {
         const [known] = await sql<{ kind: string; deactivated: boolean }[]>`
           select kind, deactivated from users where user_id = ${user_id}`
         const isOwnGuest = request.upgrades_guest === true && known?.kind === 'guest' && !known.deactivated
         if (known ? !isOwnGuest : request.upgrades_guest) throw inUse()
+        const now = clock.now()
+        const { enabled, period } = deps.config.account_validity
+        // Administrators could let nobody in again once they were out; guests come and go.
+        const expiresTs = enabled && kind === 'user' && !admin ? now + period : undefined
         const opening = session && (await sessionOpening(deps, user_id, session))
         const response = opening ? { user_id, session: opening.session } : { user_id }
         const account: Writes = {
@@ -54,26 +60,29 @@ export function accountHandlers(
             ...(known ? [{ cache: 'user_tokens' as const, key: user_id }] : []),
           ],
           also: (tx) => [
-            ...(token_session === undefined
-              ? []
-              : [tx`select complete_registration_token(${token_session}, ${clock.now()})`]),
+            ...(token_session === undefined ? [] : [tx`select complete_registration_token(${token_session}, ${now})`]),
             ...(known
               ? [tx`update users set password_hash = ${password_hash}, kind = ${kind} where user_id = ${user_id}`]
               : [
                   tx`insert into users (user_id, password_hash, created_ts, admin, kind)
-                    values (${user_id}, ${password_hash}, ${clock.now()}, ${admin}, ${kind})`,
+                    values (${user_id}, ${password_hash}, ${now}, ${admin}, ${kind})`,
                   tx`insert into profiles (user_id, display_name)
                     values (${user_id}, ${displayname === undefined ? null : pgText(displayname)})`,
                 ]),
+            ...(expiresTs === undefined
+              ? []
+              : [tx`insert into account_validity (user_id, expires_ts) values (${user_id}, ${expiresTs})`]),
           ],
         }
+        const terms = consent === undefined ? {} : consentWrites(user_id, consent, now)
+        const owned = insertThreepids(user_id, threepids, now)
         try {
-          await committer.commit(joinWrites(account, opening?.writes ?? {}, answered(response)))
+          await committer.commit(joinWrites(account, owned, terms, opening?.writes ?? {}, answered(response)))
         } catch (error) {
           if (isTokenRefused(error)) {
             throw new MatrixError('M_FORBIDDEN', 'The registration token is not held any more: begin again')
           }
-          throw isUniqueViolation(error, 'users_pkey') ? inUse() : error
+          throw isUniqueViolation(error, 'users_pkey') ? inUse() : ifTaken(error)
         }
         return response
       })
@@ -139,6 +148,8 @@ export function accountHandlers(
                 tx`delete from login_tokens where user_id = ${user_id}`,
                 tx`delete from uia_sessions where user_id = ${user_id}`,
                 tx`delete from openid_tokens where user_id = ${user_id}`,
+                tx`delete from user_threepids where user_id = ${user_id}`,
+                tx`delete from account_validity where user_id = ${user_id}`,
                 tx`delete from profiles where user_id = ${user_id}`,
                 tx`delete from push_rules where user_id = ${user_id}`,
                 tx`delete from account_data where user_id = ${user_id}`,
