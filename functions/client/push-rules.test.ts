@@ -29,6 +29,8 @@ beforeAll(async () => {
       device_id: v.parse(DeviceId, 'D'),
       admin: false,
       guest: false,
+      locked: false,
+      suspended: false,
       token_hash: token,
     }),
     limiter: { ...createLimiter(config.rate_limits, systemClock), take: () => {} },

@@ -1,7 +1,7 @@
 /** The writer: everything that changes the database, wired by hand. */
 import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
-import { ephemeralShard, shardOf } from '../../shared/commands/shards.ts'
+import { ephemeralShard, shardCount, shardOf } from '../../shared/commands/shards.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
@@ -10,11 +10,13 @@ import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
+import { createDelayedSends, type DelayedSends } from './background/delayed-sends.ts'
 import { createDepartures, type Departures } from './background/departures.ts'
 import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
+import { delayedEventHandlers } from './commands/delayed-events.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { pusherHandlers } from './commands/pushers.ts'
@@ -22,7 +24,7 @@ import { reportHandlers } from './commands/reports.ts'
 import { roomKeyHandlers } from './commands/room-keys/index.ts'
 import { createCarryOver } from './commands/rooms/carry-over.ts'
 import { roomHandlers } from './commands/rooms/index.ts'
-import { distinctTimes } from './commands/rooms/room-command-deps.ts'
+import { distinctTimes, type RoomCommandDeps } from './commands/rooms/room-command-deps.ts'
 import { serverNoticeHandlers } from './commands/server-notices.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
@@ -81,6 +83,8 @@ export interface Main {
   close(): Promise<void>
 }
 
+const allShards = Array.from({ length: shardCount }, (_, shard) => shard)
+
 export async function createMain(deps: MainDeps): Promise<Main> {
   const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal, sharing } = deps
   const ownership = sharing?.ownership
@@ -122,7 +126,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const transactions = createTransactions(sql)
   /** For work that crosses rooms or users: carried out here where they are this process's, elsewhere where not. */
   const everywhere = {} as MainClient
-  const roomCommands = roomHandlers({
+  const roomDeps: RoomCommandDeps = {
     sql,
     clock,
     config,
@@ -140,13 +144,20 @@ export async function createMain(deps: MainDeps): Promise<Main> {
         await pushRules.handlers.copyRoomPushRules({ user_id, ...fromTo })
       },
     }),
-  })
+  }
+  const roomCommands = roomHandlers(roomDeps)
   const departures = createDepartures({
     sql,
     clock,
     changeMembership: (request) => everywhere.changeMembership(request),
     asOwner: (user_id, work) => asOwner(ownership, user_id, work),
     onError: (err) => log.error({ err }, 'a deactivated user could not leave all rooms; it is tried again'),
+  })
+  const delayedSends = createDelayedSends({
+    sql,
+    clock,
+    send: (request) => everywhere.sendDelayedEvent(request),
+    onError: (err) => log.error({ err }, 'a delayed event could not be sent; it is tried again'),
   })
   /** What changes a user's sessions, or the keys of their devices, runs one at a time a user. */
   const queue = createKeyedQueue()
@@ -220,6 +231,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...roomKeyHandlers({ sql, committer, endedRows }),
     ...reportHandlers({ committer, clock }),
     ...pusherHandlers({ sql, committer, clock, queue }),
+    ...delayedEventHandlers({ rooms: roomDeps, config, signingKey, sends: delayedSends, queue }),
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
     ...urlPreviewHandlers({ sql, clock }),
     ...mediaHandlers({ sql, committer, clock, config, sweep: mediaSweep }),
@@ -228,9 +240,12 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
   Object.assign(everywhere, runner ? createRoutedClient(runner, sharing.remote) : handlers)
-  const follow = ownership && followShards(ownership, { rooms, transactions, departures })
+  const follow = ownership && followShards(ownership, { rooms, transactions, departures, delayedSends })
   // Of one writer all that is left over is its own.
-  if (!ownership) departures.resume()
+  if (!ownership) {
+    departures.resume()
+    delayedSends.gained(allShards)
+  }
   return {
     commands: runner ? everywhere : outages.guard(handlers),
     rooms,
@@ -238,6 +253,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     async close() {
       follow?.()
       await departures.close()
+      await delayedSends.close()
       await stopPruning()
       await stopSweeping()
       await endedRows.close()
@@ -267,17 +283,24 @@ function asOwner(
 /** What is remembered of shards that come is out of date, and of those that go useless. */
 function followShards(
   ownership: ShardOwnership,
-  of: { readonly rooms: RoomEngine; readonly transactions: Transactions; readonly departures: Departures },
+  of: {
+    readonly rooms: RoomEngine
+    readonly transactions: Transactions
+    readonly departures: Departures
+    readonly delayedSends: DelayedSends
+  },
 ): () => void {
   const offGained = ownership.onGained((shards) => {
     const gained = new Set(shards)
     of.rooms.roomsGained((room_id) => gained.has(shardOf(room_id)))
     of.transactions.forget()
     of.departures.resume()
+    of.delayedSends.gained(shards)
   })
   const offLost = ownership.onLost((shards) => {
     const lost = new Set(shards)
     of.rooms.roomsLost((room_id) => lost.has(shardOf(room_id)))
+    of.delayedSends.lost(shards)
   })
   return () => {
     offGained()

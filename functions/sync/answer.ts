@@ -2,7 +2,7 @@
  *  takes bounded memory. https://spec.matrix.org/v1.19/client-server-api/#syncing */
 
 import type { DeviceId } from '../../shared/matrix/ids.ts'
-import { accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
+import { accountDataOfRooms, isThere, type StoredAccountData } from '../../shared/storage/account-data.ts'
 import { pushRulesContent } from '../../shared/storage/push-rules.ts'
 import type { StoredReceipt } from '../../shared/storage/receipts.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
@@ -173,7 +173,7 @@ async function readGlobalAccountData(
 ): Promise<GlobalAccountData> {
   const rows = since
     ? await changedAccountData(sql, user, since, upTo)
-    : await accountDataOfRooms(sql, user.user_id, [0], upTo.account_data)
+    : (await accountDataOfRooms(sql, user.user_id, [0], upTo.account_data)).filter(isThere)
   const byType = new Map<string, string>()
   for (const row of rows) if (row.room_nid === 0) byType.set(row.type, row.content)
   if (!since || byType.has('m.push_rules')) byType.set('m.push_rules', await pushRulesContent(sql, user.user_id))

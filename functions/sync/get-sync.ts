@@ -157,7 +157,8 @@ export function reconciled(token: StreamPositions, now: StreamPositions): Stream
     token.invalidations > now.invalidations ||
     token.device_lists > now.device_lists ||
     token.key_counts > now.key_counts ||
-    token.to_device > now.to_device
+    token.to_device > now.to_device ||
+    token.thread_subscriptions > now.thread_subscriptions
   ) {
     return undefined
   }

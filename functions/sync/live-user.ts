@@ -1,6 +1,7 @@
 /** What the sync role holds of a user whose clients sync: their rooms, and what changed of late. Read once, then kept up
  *  by streams. */
 import { ignoredUsers } from '../../shared/core/ignored-users.ts'
+import { compileInvitePermission, invitePermissionTypes } from '../../shared/core/invite-permission.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import type { Membership, MembershipChange } from '../../shared/storage/sync-rooms.ts'
 import type { AccountDataRow } from '../../shared/streams/account-data.ts'
@@ -58,8 +59,12 @@ export class LiveUser {
   privateReceipts = 0
   privateReceiptsFrom = 0
   recentPrivateReceipts: ReceiptRow[] = []
+  /** Position of the last change of the threads that the user follows. */
+  threadSubscriptions = 0
   readonly inboxes = new Inboxes()
   ignored: ReadonlySet<string> = new Set()
+  private readonly inviteConfigs = new Map<string, string>()
+  private invites = compileInvitePermission(this.inviteConfigs)
   pushClass = 0
   /** Set while the class is read anew: the rules have changed. */
   pushClassRead: Promise<void> | undefined
@@ -111,7 +116,10 @@ export class LiveUser {
 
   addAccountData(row: AccountDataRow): void {
     if (row.position > this.accountData) this.accountData = row.position
-    if (row.type === 'm.ignored_user_list' && row.room_nid === 0) this.ignored = ignoredUsers(row.content)
+    if (row.room_nid === 0) {
+      if (row.type === 'm.ignored_user_list') this.ignored = ignoredUsers(row.content)
+      else if (invitePermissionTypes.includes(row.type)) this.setInviteConfig(row.type, row.content)
+    }
     if (row.position <= this.accountDataFrom) return
     this.recentAccountData.push(row)
     this.accountDataCharacters += row.content.length
@@ -121,6 +129,17 @@ export class LiveUser {
       this.accountDataCharacters -= dropped.content.length
       this.accountDataFrom = dropped.position
     }
+  }
+
+  /** `content`: JSON text of the account data that says from whom the user takes invites. */
+  setInviteConfig(type: string, content: string): void {
+    this.inviteConfigs.set(type, content)
+    this.invites = compileInvitePermission(this.inviteConfigs)
+  }
+
+  /** Whether an invite by this user is shown: also one that was there before they were blocked is not. */
+  showsInvite(sender: string): boolean {
+    return !this.ignored.has(sender) && this.invites.ruleFor(sender) === 'allow'
   }
 
   addPrivateReceipt(row: ReceiptRow): void {

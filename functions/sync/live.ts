@@ -22,6 +22,7 @@ import type { KeyCountRow } from '../../shared/streams/key-counts.ts'
 import type { PresenceRow } from '../../shared/streams/presence.ts'
 import type { ReceiptRow } from '../../shared/streams/receipts.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
+import type { ThreadSubscriptionRow } from '../../shared/streams/thread-subscriptions.ts'
 import type { ToDeviceRow } from '../../shared/streams/to-device.ts'
 import type { TypingRow } from '../../shared/streams/typing.ts'
 import { DeviceListLog } from './device-list-log.ts'
@@ -44,6 +45,7 @@ interface Load {
   readonly receipts: ReceiptRow[]
   readonly accountData: AccountDataRow[]
   readonly toDevice: ToDeviceRow[]
+  readonly threadSubscriptions: ThreadSubscriptionRow[]
 }
 
 export class Live {
@@ -92,6 +94,9 @@ export class Live {
         this.hear('account_data', rows, (row) => this.onAccountData(row)),
       ),
       replication.subscribe('to_device', ({ rows }) => this.hear('to_device', rows, (row) => this.onToDevice(row))),
+      replication.subscribe('thread_subscriptions', ({ rows }) =>
+        this.hear('thread_subscriptions', rows, (row) => this.onThreadSubscription(row)),
+      ),
       replication.subscribe('typing', ({ rows }) => this.hear('typing', rows, (row) => this.onTyping(row))),
       replication.subscribe('presence', ({ rows }) => this.hear('presence', rows, (row) => this.onPresence(row))),
       replication.subscribe('device_lists', ({ rows }) =>
@@ -138,7 +143,7 @@ export class Live {
 
   private async load(user_id: UserId): Promise<LiveUser> {
     usersTally.misses++
-    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [] }
+    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [], threadSubscriptions: [] }
     this.loads.add(load)
     try {
       const before = { ...this.replication.positions() }
@@ -159,6 +164,7 @@ export class Live {
         this.reached('events', newest),
         this.reached('receipts', receipts),
         this.reached('account_data', data.account_data),
+        this.reached('thread_subscriptions', data.thread_subscriptions),
         this.reached('to_device', Math.max(0, ...inboxes.map(({ last }) => last))),
       ])
       // From here on nothing waits: the entry and the streams agree.
@@ -169,7 +175,9 @@ export class Live {
       user.accountDataFrom = Math.max(before.account_data, data.account_data)
       user.privateReceipts = data.private_receipts
       user.privateReceiptsFrom = Math.max(before.receipts, data.private_receipts)
+      user.threadSubscriptions = data.thread_subscriptions
       user.ignored = data.ignored === null ? new Set() : ignoredUsers(data.ignored)
+      for (const [type, content] of Object.entries(data.invite_permission ?? {})) user.setInviteConfig(type, content)
       user.pushClass = pushClass
       if (this.replication.positions().invalidations !== before.invalidations) this.readPushClass(user)
       for (const row of rooms) {
@@ -189,6 +197,9 @@ export class Live {
       for (const row of load.events) this.applyMember(user, row)
       for (const row of load.accountData) if (row.user_id === user_id) user.addAccountData(row)
       for (const row of load.toDevice) if (row.user_id === user_id) user.inboxes.add(row)
+      for (const row of load.threadSubscriptions) {
+        if (row.user_id === user_id) user.threadSubscriptions = Math.max(user.threadSubscriptions, row.position)
+      }
       for (const row of load.receipts) {
         if (row.user_id === user_id && row.receipt_type === 'm.read.private') user.addPrivateReceipt(row)
       }
@@ -362,6 +373,14 @@ export class Live {
     this.wakes.user(user)
   }
 
+  private onThreadSubscription(row: ThreadSubscriptionRow): void {
+    for (const load of this.loads) load.threadSubscriptions.push(row)
+    const user = this.users.get(row.user_id)
+    if (!user) return
+    user.threadSubscriptions = row.position
+    this.wakes.user(user)
+  }
+
   private onTyping(row: TypingRow): void {
     this.typing.set(row.room_id, { position: row.position, users: row.user_ids })
     const room = this.roomsById.get(row.room_id)
@@ -490,7 +509,7 @@ export class Live {
 
   /** Where state was resolved anew, memberships may have changed without an event: those users are read anew. */
   private async compareMembers(room_id: RoomId): Promise<void> {
-    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [] }
+    const load: Load = { events: [], receipts: [], accountData: [], toDevice: [], threadSubscriptions: [] }
     this.loads.add(load)
     try {
       const found = await localMemberships(this.sql, room_id)

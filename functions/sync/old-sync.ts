@@ -82,7 +82,7 @@ async function roomPieces(
     const visibility = published.has(room_nid) ? 'public' : 'private'
     const head = { room_id, membership, visibility }
     if (membership === 'invite') {
-      const member = members.get(event_nid)
+      const member = answer.rooms?.invite?.[room_id] ? members.get(event_nid) : undefined
       if (!member) return []
       const invite = clientEventJson(member, user, { now, roomId: true })
       return [`${JSON.stringify({ ...head, inviter: member.sender }).slice(0, -1)},"invite":${invite}}`]

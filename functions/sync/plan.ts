@@ -68,7 +68,7 @@ export function makePlan(
         break
       }
       case 'invite':
-        if ((all || membership.position > since.events) && !user.ignored.has(membership.sender)) {
+        if ((all || membership.position > since.events) && user.showsInvite(membership.sender)) {
           plan.invites.push({ ...membership })
         }
         break

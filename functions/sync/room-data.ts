@@ -1,5 +1,10 @@
 /** Receipts and account data of an answer's rooms: from memory where it reaches far enough. */
-import { accountDataBetween, accountDataOfRooms, type StoredAccountData } from '../../shared/storage/account-data.ts'
+import {
+  accountDataBetween,
+  accountDataOfRooms,
+  isThere,
+  type StoredAccountData,
+} from '../../shared/storage/account-data.ts'
 import { receiptsBetween, type StoredReceipt } from '../../shared/storage/receipts.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { StreamPositions } from '../../shared/streams/registry.ts'
@@ -89,7 +94,8 @@ async function readRoomAccountData(
     const list = byRoom.get(row.room_nid) ?? []
     byRoom.set(row.room_nid, [...list.filter(({ type }) => type !== row.type), row])
   }
-  for (const row of all) add(row)
+  // Of a room that is new to it, a client that has a token may know what was there at an earlier stay.
+  for (const row of all) if (since || isThere(row)) add(row)
   for (const row of changed) if (!wanted.get(row.room_nid)?.fresh) add(row)
   return byRoom
 }

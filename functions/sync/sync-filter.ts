@@ -7,6 +7,7 @@ import {
   compileEventFilter,
   compileRoomFilter,
   Filter,
+  relationConditions,
 } from '../../shared/core/filter.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../shared/matrix/json-value.ts'
@@ -58,6 +59,7 @@ function compile(filter: Filter): SyncFilter {
       not_types: timeline?.not_types,
       senders: timeline?.senders,
       not_senders: timeline?.not_senders,
+      ...relationConditions(timeline),
     },
     state: compileEventFilter(room?.state),
     lazyMembers: room?.state?.lazy_load_members ?? false,

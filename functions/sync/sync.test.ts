@@ -251,6 +251,25 @@ describe('client-server-api/#syncing', () => {
     expect((await server.sync(alice, { since: answer.next_batch })).rooms).toBeUndefined()
   })
 
+  test.each([
+    ['m.invite_permission_config', { default_action: 'block' }],
+    ['org.matrix.msc4155.invite_permission_config', { ignored_users: ['@*'] }],
+    ['org.matrix.msc4155.invite_permission_config', { blocked_servers: ['*'] }],
+  ])('client-server-api/#invite-permission: what %s keeps out is not shown, until it is let in', async (type, rule) => {
+    const [alice, bob] = [user('alice'), user('bob')]
+    const { next_batch: since } = await server.sync(alice)
+    const id = await created(bob)
+    await server.member(id, alice, 'invite', bob)
+    await server.accountData(alice, type, rule)
+    for (const restart of [false, true]) {
+      if (restart) server.restart()
+      expect((await server.sync(alice)).rooms).toBeUndefined()
+      expect((await server.sync(alice, { since })).rooms).toBeUndefined()
+    }
+    await server.accountData(alice, type, {})
+    expect(Object.keys((await server.sync(alice)).rooms.invite)).toEqual([id])
+  })
+
   test('lazy loading sends the members that a timeline needs, once', async () => {
     const [alice, bob, carol] = [user('alice'), user('bob'), user('carol')]
     const id = await created(alice)
@@ -399,6 +418,29 @@ describe('client-server-api/#syncing', () => {
     expect(fields.rooms.join[id].timeline.events[0]).toEqual({ content: { body: 'm' }, type: 'm.room.message' })
     const wire = await server.sync(alice, { since: next_batch, filter: '{"event_format":"federation"}' })
     expect(wire.rooms.join[id].timeline.events[0]).toEqual({ content: { body: 'm', msgtype: 'm.text' } })
+  })
+
+  test('MSC3874: filters by the relation of an event, from memory and from the database', async () => {
+    const alice = user('alice')
+    const id = await created(alice)
+    const { next_batch } = await server.sync(alice)
+    const event_id = await server.message(id, alice, 'root')
+    for (const rel_type of ['m.thread', 'm.reference']) {
+      const relates_to = { rel_type, event_id }
+      await server.send({ room: id, type: 'm.room.message', sender: alice, content: { body: rel_type }, relates_to })
+    }
+    const cases = [
+      { timeline: { 'org.matrix.msc3874.rel_types': ['m.thread'] }, shown: ['m.thread'] },
+      { timeline: { 'org.matrix.msc3874.not_rel_types': ['m.thread'] }, shown: ['root', 'm.reference'] },
+    ]
+    for (const restart of [false, true]) {
+      for (const { timeline, shown } of cases) {
+        if (restart) server.restart()
+        const answer = await server.sync(alice, { since: next_batch, filter: JSON.stringify({ room: { timeline } }) })
+        const { events } = answer.rooms.join[id].timeline
+        expect(events.map((event: { content: { body: string } }) => event.content.body)).toEqual(shown)
+      }
+    }
   })
 
   test('a redacted event is nowhere to be seen, and no longer counts', async () => {

@@ -14,7 +14,8 @@ export async function freePort(): Promise<number> {
   throw new Error(`no port is free: tried ${attemptsMax} between ${range.first} and ${range.last}`)
 }
 
-function isFree(port: number): Promise<boolean> {
+/** Whether nobody listens on this port of the loopback address. */
+export function isFree(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const server = createServer()
     server.once('error', () => resolve(false))

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Role } from '../../shared/http/route.ts'
+import { isFree } from './free-port.ts'
 
 export type ProcessRole = Role | 'edge' | 'main'
 
@@ -51,6 +52,8 @@ export async function startRoleProcess(options: RoleProcessOptions): Promise<Rol
   let ended: Promise<number | NodeJS.Signals>
 
   async function start(): Promise<void> {
+    // Whoever is there already would answer for it.
+    if (!(await isFree(port))) throw new Error(`${name} did not start: another program listens on ${host}:${port}`)
     const program = options.dist ? path.join(options.dist, `${role}.js`) : path.join(root, `functions/${role}/entry.ts`)
     const piped = options.output === 'prefixed'
     const stdio = piped ? 'pipe' : options.output

@@ -42,6 +42,8 @@ const sharedRow = v.object({
   admin: v.boolean(),
   kind: v.string(),
   deactivated: v.literal(false),
+  locked: v.boolean(),
+  suspended: v.boolean(),
   last_seen_ts: v.nullable(v.number()),
 })
 
@@ -106,6 +108,8 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
         device_id: row.device_id,
         admin: row.admin,
         guest: row.kind === 'guest',
+        locked: row.locked,
+        suspended: row.suspended,
         token_hash: hash,
       },
       expires_ts,

@@ -33,11 +33,14 @@ export const InteractiveAuth = v.object({
   identifier: v.optional(v.object({ type: v.optional(v.string()), user: v.optional(v.string()) })),
   user: v.optional(v.string()),
   password: v.optional(v.string()),
+  /** Of stage m.login.registration_token. */
+  token: v.optional(v.string()),
 })
 export type InteractiveAuth = v.InferOutput<typeof InteractiveAuth>
 
 export const accountCommands = {
-  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE. */
+  /** Makes an account and, if asked, its first session. Throws M_USER_IN_USE, and M_FORBIDDEN where the session of
+   *  interactive authentication no longer holds a registration token. */
   register: defineCommand({
     name: 'register',
     request: v.object({
@@ -47,6 +50,10 @@ export const accountCommands = {
       admin: v.boolean(),
       displayname: v.optional(v.string()),
       session: v.optional(v.object(sessionWish)),
+      /** The account is a guest's, who has it as a full one from now on. */
+      upgrades_guest: v.optional(v.boolean()),
+      /** Session of interactive authentication that holds one use of a registration token. */
+      token_session: v.optional(v.string()),
     }),
     response: v.object({ user_id: UserId, session: v.optional(Session) }),
     shard: (request) => request.user_id,
@@ -133,6 +140,14 @@ export const accountCommands = {
     shard: (request) => request.user_id,
     repetition: 'recorded',
   }),
+  /** Locks and suspends, or ends that. Every session of the user feels it at once. */
+  setAccountStatus: defineCommand({
+    name: 'setAccountStatus',
+    request: v.object({ user_id: UserId, locked: v.optional(v.boolean()), suspended: v.optional(v.boolean()) }),
+    response: noReply,
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
+  }),
   /** The account can never be used again; its user leaves all rooms. */
   deactivateAccount: defineCommand({
     name: 'deactivateAccount',
@@ -170,7 +185,9 @@ export const accountCommands = {
       passed: v.boolean(),
       session: v.optional(v.string()),
       completed: v.array(v.string()),
-      failure: v.optional(v.object({ errcode: v.picklist(['M_FORBIDDEN', 'M_UNRECOGNIZED']), error: v.string() })),
+      failure: v.optional(
+        v.object({ errcode: v.picklist(['M_FORBIDDEN', 'M_UNAUTHORIZED', 'M_UNRECOGNIZED']), error: v.string() }),
+      ),
     }),
     shard: (request) => request.user_id,
     repetition: 'recorded',

@@ -1,10 +1,12 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { delayedEventCommands } from './delayed-events.ts'
 import { keyCommands } from './keys.ts'
 import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
+import { registrationTokenCommands } from './registration-tokens.ts'
 import { reportCommands } from './reports.ts'
 import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
@@ -26,5 +28,7 @@ export const commands = {
   ...serverNoticeCommands,
   ...urlPreviewCommands,
   ...mediaCommands,
+  ...delayedEventCommands,
+  ...registrationTokenCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -21,6 +21,8 @@ export const roomCommands = {
       ...sender,
       /** The sender is a guest. */
       guest: v.optional(v.boolean()),
+      /** The sender may redact events of their own alone. */
+      suspended: v.optional(v.boolean()),
       ...transaction,
       type: v.string(),
       /** Present for state events. */

@@ -1,4 +1,4 @@
-/** Commands on what belongs to one user: receipts, typing, presence, account data, tags and filters. */
+/** Commands on what belongs to one user: receipts, typing, presence, account data, tags, filters, threads they follow. */
 import * as v from 'valibot'
 import { EventId, RoomId, UserId } from '../matrix/ids.ts'
 import { PresenceState } from '../streams/presence.ts'
@@ -7,6 +7,7 @@ import { defineCommand } from './define.ts'
 import { ephemeralShard } from './shards.ts'
 
 const noReply = v.object({})
+const thread = { user_id: UserId, room_id: RoomId, root_event_id: EventId }
 
 export const userDataCommands = {
   /** Moves receipts and the fully-read marker forward; what would move back is left as it is. */
@@ -43,6 +44,7 @@ export const userDataCommands = {
     shard: () => ephemeralShard,
     repetition: 'harmless',
   }),
+  /** An empty object takes the entry away. */
   setAccountData: defineCommand({
     name: 'setAccountData',
     request: v.object({
@@ -68,6 +70,21 @@ export const userDataCommands = {
     name: 'createFilter',
     request: v.object({ user_id: UserId, filter: v.string() }),
     response: v.object({ filter_id: v.string() }),
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
+  }),
+  /** Follows a thread. `cause`: the position of the event in it for which the client does so by itself. */
+  subscribeToThread: defineCommand({
+    name: 'subscribeToThread',
+    request: v.object({ ...thread, cause: v.optional(v.number()) }),
+    response: noReply,
+    shard: (request) => request.user_id,
+    repetition: 'harmless',
+  }),
+  unsubscribeFromThread: defineCommand({
+    name: 'unsubscribeFromThread',
+    request: v.object(thread),
+    response: noReply,
     shard: (request) => request.user_id,
     repetition: 'harmless',
   }),

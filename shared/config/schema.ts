@@ -240,6 +240,10 @@ export const Config = v.object({
     v.object({
       enabled: v.optional(v.pipe(bool, v.description('Anyone may register.')), false),
       guests: v.optional(v.pipe(bool, v.description('Guests may register.')), false),
+      requires_token: v.optional(
+        v.pipe(bool, v.description('Who registers needs a registration token, which administrators give out.')),
+        false,
+      ),
       shared_secret: v.optional(secret('Secret for the shared-secret registration API; without it that API is off.')),
     }),
     {},
@@ -289,6 +293,22 @@ export const Config = v.object({
       public_list_without_login: v.optional(
         v.pipe(bool, v.description('The room directory can be read without an account.')),
         true,
+      ),
+    }),
+    {},
+  ),
+  delayed_events: v.optional(
+    v.object({
+      max_delay: v.optional(duration('The longest delay that an event may be scheduled with.'), '1d'),
+      max_per_user: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(0),
+          v.maxValue(1000),
+          v.description('Events that a user may have scheduled at a time; 0 turns delayed events off.'),
+        ),
+        100,
       ),
     }),
     {},

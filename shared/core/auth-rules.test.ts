@@ -203,9 +203,25 @@ describe.each(versions)('rooms/v$version who may send', (rules) => {
     ['anything else with an @', '@', false],
     ['without', 'x', true],
   ])('%s', (_, state_key, ok) => {
-    const state = room({ users: { [bob]: 100 } })
+    const state = room({ users: { [alice]: 100, [bob]: 100 } })
     const verdict = checkAuth(rules, pdu(rules, { sender: bob, type: 'm.custom', state_key }), state)
     expect(verdict).toEqual(ok ? allowed : rejected(numbers.userStateKey))
+  })
+
+  // MSC3757; in other versions an id with anything behind it is another's.
+  test.each<[string, string, boolean]>([
+    ["the sender's id with a suffix", `${bob}_left:@#`, true],
+    ["the sender's id with a suffix that no underscore parts", `${bob}@left`, false],
+    ['the id of somebody with less power', carol, true],
+    ['the id of somebody with less power, with a suffix', `${carol}_`, true],
+    ['the id of somebody with as much power, with a suffix', `${alice}_x`, false],
+    ['the id of somebody who is not there', '@nobody:else.where:8448_x', true],
+    ['an id without a server', '@nobody', false],
+    ['an id without a server, with a suffix', '@nobody_x', false],
+  ])('a state key that is %s', (_, state_key, ok) => {
+    const state = room({ users: { [alice]: 100, [bob]: 100, [carol]: 99 } })
+    const verdict = checkAuth(rules, pdu(rules, { sender: bob, type: 'm.custom', state_key }), state)
+    expect(verdict).toEqual(ok && rules.ownedState ? allowed : rejected(numbers.userStateKey))
   })
 
   test.each([

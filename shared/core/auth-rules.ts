@@ -1,7 +1,7 @@
 /** The authorisation rules of all room versions, in the order of the specification.
  *  https://spec.matrix.org/v1.19/rooms/v12/#authorization-rules */
 import * as v from 'valibot'
-import { ServerName } from '../matrix/ids.ts'
+import { ServerName, type UserId } from '../matrix/ids.ts'
 import type { Pdu, StatePdu } from '../matrix/pdu.ts'
 import { domainOf, isUserId } from '../matrix/user-id.ts'
 import { authEventKeys } from './auth-selection.ts'
@@ -50,7 +50,7 @@ export function checkAuth(rules: RoomRules, pdu: Pdu, state: AuthState, ctx: Aut
   if (requiredLevel(rules, state, pdu.type, pdu.state_key !== undefined) > level) {
     return reject(rules, 'requiredLevel', '', `the sender's power level is too low to send ${pdu.type}`)
   }
-  if (pdu.state_key?.startsWith('@') && pdu.state_key !== pdu.sender) {
+  if (pdu.state_key?.startsWith('@') && !mayUseStateKey(rules, state, pdu.state_key, { sender: pdu.sender, level })) {
     return reject(rules, 'userStateKey', '', "the state key is another user's id")
   }
   if (pdu.type === 'm.room.power_levels') return checkPowerLevels(rules, pdu, state, create, level)
@@ -100,6 +100,25 @@ export function authStateOf(events: Iterable<Pdu>): AuthState {
 
 function isState(pdu: Pdu): pdu is StatePdu {
   return pdu.state_key !== undefined
+}
+
+/** Whose state key this is in rooms where state is owned: it is a user's id, or begins with one and an underscore.
+ *  Undefined where it is neither. */
+export function stateKeyOwner(state_key: string): UserId | undefined {
+  const end = state_key.indexOf('_', state_key.indexOf(':') + 1)
+  const owner = end < 0 ? state_key : state_key.slice(0, end)
+  return isUserId(owner) && v.is(ServerName, domainOf(owner)) ? owner : undefined
+}
+
+function mayUseStateKey(
+  rules: RoomRules,
+  state: AuthState,
+  state_key: string,
+  { sender, level }: { readonly sender: UserId; readonly level: number },
+): boolean {
+  if (!rules.ownedState) return state_key === sender
+  const owner = stateKeyOwner(state_key)
+  return owner !== undefined && (owner === sender || level > powerLevelOf(rules, state, owner))
 }
 
 /** Rule 1. */

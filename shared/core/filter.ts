@@ -31,6 +31,9 @@ export const RoomEventFilter = v.looseObject({
   lazy_load_members: v.optional(v.boolean()),
   include_redundant_members: v.optional(v.boolean()),
   unread_thread_notifications: v.optional(v.boolean()),
+  // https://github.com/matrix-org/matrix-spec-proposals/pull/3874
+  'org.matrix.msc3874.rel_types': list(text),
+  'org.matrix.msc3874.not_rel_types': list(text),
 })
 export type RoomEventFilter = v.InferOutput<typeof RoomEventFilter>
 
@@ -59,6 +62,8 @@ export interface FilterableEvent {
   /** Account data and some ephemeral events have none; then no `senders` filter holds them back. */
   readonly sender?: string
   readonly room_id?: string
+  /** How it relates to another event; an event that relates to none has none. */
+  readonly rel_type?: string | undefined
   /** JSON text, or the object; looked at for `contains_url` alone. */
   readonly content?: string | JsonObject
 }
@@ -77,8 +82,10 @@ const nothing: CompiledEventFilter = { matches: () => false, passesAll: false, p
 export function compileEventFilter(filter: EventFilter | RoomEventFilter | undefined): CompiledEventFilter {
   if (!filter) return everything
   const { types, not_types, senders, not_senders } = filter
-  const { rooms, not_rooms, contains_url } = filter as RoomEventFilter
+  const { rooms, not_rooms, contains_url, ...others } = filter as RoomEventFilter
+  const { rel_types, not_rel_types } = relationConditions(others)
   if (types?.length === 0 || senders?.length === 0 || rooms?.length === 0 || not_types?.includes('*')) return nothing
+  if (rel_types?.length === 0) return nothing
 
   const tests: ((event: FilterableEvent) => boolean)[] = []
   if (types && !types.includes('*')) {
@@ -94,9 +101,19 @@ export function compileEventFilter(filter: EventFilter | RoomEventFilter | undef
   if (rooms) tests.push(within(new Set(rooms), (event) => event.room_id))
   if (not_rooms?.length) tests.push(outside(new Set(not_rooms), (event) => event.room_id))
   if (contains_url !== undefined) tests.push((event) => hasUrl(event.content) === contains_url)
+  if (rel_types) tests.push(({ rel_type }) => rel_type !== undefined && rel_types.includes(rel_type))
+  if (not_rel_types?.length) tests.push(outside(new Set(not_rel_types), (event) => event.rel_type))
 
   if (tests.length === 0) return everything
   return { matches: (event) => tests.every((holds) => holds(event)), passesAll: false, passesNone: false }
+}
+
+/** What the filter asks of an event's own relation. */
+export function relationConditions(filter: RoomEventFilter | undefined) {
+  return {
+    rel_types: filter?.['org.matrix.msc3874.rel_types'],
+    not_rel_types: filter?.['org.matrix.msc3874.not_rel_types'],
+  }
 }
 
 type Key = (event: FilterableEvent) => string | undefined

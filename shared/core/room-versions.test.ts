@@ -3,10 +3,16 @@ import { type RuleName, roomRules, rulesOf } from './room-versions.ts'
 
 describe('rooms', () => {
   test('versions 1 to 12 are known, and nothing else is', () => {
-    expect(Object.keys(roomRules)).toEqual(Array.from({ length: 12 }, (_, i) => `${i + 1}`))
+    const stable = Object.values(roomRules).filter((rules) => rules.stable)
+    expect(stable.map((rules) => rules.version)).toEqual(Array.from({ length: 12 }, (_, i) => `${i + 1}`))
     for (const name of ['0', '13', '01', '1 ', '', 'constructor', '__proto__', 'toString']) {
       expect(rulesOf(name)).toBeUndefined()
     }
+  })
+
+  test.each(['10', '11'])('version org.matrix.msc3757.%s is that one with owned state', (base) => {
+    const version = `org.matrix.msc3757.${base}`
+    expect(rulesOf(version)).toEqual({ ...rulesOf(base), version, stable: false, ownedState: true })
   })
 
   // The columns: versions 1-2, 3-5, 6, 7, 8-9, 10, 11, 12, as the specification's pages number their rules.

@@ -1,5 +1,5 @@
-/** Room versions 1 to 12 as data: a version is the one before it plus its differences, so nothing elsewhere compares
- *  version numbers. https://spec.matrix.org/v1.19/rooms/ */
+/** Room versions 1 to 12, and those of proposals that others serve too, as data: a version is the one before it plus its
+ *  differences, so nothing elsewhere compares version numbers. https://spec.matrix.org/v1.19/rooms/ */
 import type { EventRules, RedactionRules } from '../matrix/event-rules.ts'
 
 /** Names of the authorisation rules, in the specification's order; a version's outline says which it has. */
@@ -69,6 +69,8 @@ interface Outline {
 
 export interface RoomRules extends EventRules {
   readonly version: string
+  /** False for the version of a proposal: it serves who asks for it by name. */
+  readonly stable: boolean
   readonly stateResolution: 'v1' | 'v2' | 'v2.1'
   /** A signing key must be valid at the event's `origin_server_ts`. */
   readonly enforcesKeyValidity: boolean
@@ -89,6 +91,9 @@ export interface RoomRules extends EventRules {
   readonly implicitRoomCreator: boolean
   /** The create event's sender and `additional_creators` outrank every power level. */
   readonly creatorsHaveInfinitePower: boolean
+  /** A state key that begins with a user id and an underscore is that user's as well, and who outranks the user may set
+   *  it. https://github.com/matrix-org/matrix-spec-proposals/pull/3757 */
+  readonly ownedState: boolean
   /** The number of each authorisation rule that this version has, as in its page of the specification. */
   readonly ruleNumbers: Readonly<Partial<Record<RuleName, string>>>
 }
@@ -228,6 +233,7 @@ const redactionV11: RedactionRules = {
 
 const v1: Version = {
   version: '1',
+  stable: true,
   eventIdFormat: 'given',
   eventReferencesHaveHashes: true,
   stateResolution: 'v1',
@@ -245,6 +251,7 @@ const v1: Version = {
   knockRestricted: false,
   implicitRoomCreator: false,
   creatorsHaveInfinitePower: false,
+  ownedState: false,
   roomIdIsCreateHash: false,
   outline: outlineV1,
   ruleNumbers: numbersOf(outlineV1),
@@ -309,11 +316,16 @@ const v12 = next(
   },
 )
 
+const owned10 = next('org.matrix.msc3757.10', v10, { stable: false, ownedState: true })
+const owned11 = next('org.matrix.msc3757.11', v11, { stable: false, ownedState: true })
+
+const versions = [v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12, owned10, owned11]
+
 /** Every version that this server knows, by its name. */
 export const roomRules: Readonly<Record<string, RoomRules>> = Object.freeze(
   Object.assign(
     Object.create(null) as Record<string, RoomRules>,
-    Object.fromEntries([v1, v2, v3, v4, v5, v6, v7, v8, v9, v10, v11, v12].map((rules) => [rules.version, rules])),
+    Object.fromEntries(versions.map((rules) => [rules.version, rules])),
   ),
 )
 

@@ -63,4 +63,15 @@ describe('the id of a request', () => {
     expect(lines[0]).toMatchObject({ method: 'GET', path: '/some/path', status: 200, request_id: id })
     expect(JSON.stringify(lines)).not.toContain('secret')
   })
+
+  test.each([
+    ['/_matrix/client/v1/delayed_events/secret/send', '/_matrix/client/v1/delayed_events/…/send'],
+    ['/_synapse/admin/v1/registration_tokens/secret', '/_synapse/admin/v1/registration_tokens/…'],
+    ['/_synapse/admin/v1/registration_tokens/new', '/_synapse/admin/v1/registration_tokens/new'],
+  ])('nor what opens something as a part of the path: %s', async (path, logged) => {
+    const url = new URL(await serve([]))
+    await idOf(`${url.origin}${path}`)
+    await expect.poll(() => lines.length).toBe(1)
+    expect(lines[0]).toMatchObject({ path: logged })
+  })
 })

@@ -29,6 +29,9 @@ export interface RequestNotes {
 /** Probes come every few seconds and say nothing. */
 const unlogged = new Set(['/health', '/live', '/ready'])
 
+/** What opens something to whoever knows it: ids of delayed events, and tokens of registrations. */
+const secretSegment = /(\/(?:delayed_events|registration_tokens)\/)(?!new(?:\/|$))[^/]+/
+
 export function withAccessLog(fetch: Fetch, deps: AccessLogDeps): Fetch {
   const { log, clientAddress, tracer } = deps
   const requestIdOf = requestIdsBehind(deps.trustedProxies)
@@ -52,7 +55,7 @@ export function withAccessLog(fetch: Fetch, deps: AccessLogDeps): Fetch {
         log.info(
           {
             method: incoming.method,
-            path,
+            path: path.replace(secretSegment, '$1…'),
             status: outgoing.statusCode,
             ms: Math.round((performance.now() - startedAt) * 10) / 10,
             ip: clientAddress(incoming, one(incoming.headers['x-forwarded-for'])),

@@ -105,7 +105,15 @@ async function* laterPieces(): AsyncGenerator<string> {
 }
 
 const requester = (guest: boolean) =>
-  ({ user_id: '@a:hs', device_id: 'D', admin: false, guest, token_hash: 'h' }) as Requester
+  ({
+    user_id: '@a:hs',
+    device_id: 'D',
+    admin: false,
+    guest,
+    locked: false,
+    suspended: false,
+    token_hash: 'h',
+  }) as Requester
 const log = { error: vi.fn() }
 const clock = fakeClock()
 const config = v.parse(Config, { server_name: 'hs', trusted_proxies: ['10.0.0.0/8', 'fd00::1'] })

@@ -3,7 +3,7 @@
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
-import { MatrixError } from '../matrix/matrix-error.ts'
+import { lockedError, MatrixError, suspendedError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { aliasesOf } from './aliases.ts'
 import { readJson } from './body.ts'
@@ -157,12 +157,14 @@ async function call(
       user = found instanceof Promise ? await found : found
       // For the access log, which sees the request from outside.
       if (c.env) (c.env as RequestNotes).user_id = user.user_id
+      if (user.locked && route.locked !== 'allowed') throw lockedError()
       if (route.auth === 'admin' && !user.admin) {
         throw new MatrixError('M_FORBIDDEN', 'You are not an administrator of this server')
       }
       if (user.guest && route.auth === 'user') {
         throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests may not do this')
       }
+      if (user.suspended && route.suspended === 'refused') throw suspendedError()
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
   if (route.limit) {
@@ -176,7 +178,8 @@ async function call(
   if (route.body) {
     body = await readJson(raw, incoming, route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax)
     if (body === undefined) {
-      if (!route.emptyBody) throw new MatrixError('M_NOT_JSON', 'The body is empty')
+      const mayBeEmpty = typeof route.emptyBody === 'function' ? route.emptyBody(request.searchParams) : route.emptyBody
+      if (!mayBeEmpty) throw new MatrixError('M_NOT_JSON', 'The body is empty')
       body = {}
     }
     // Every body of the API is an object; a schema alone would take an array for one.

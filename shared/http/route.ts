@@ -96,15 +96,20 @@ export interface RouteDeclaration<
   /** Anchor in the specification. */
   readonly spec: string
   readonly auth: A
+  /** Whether a suspended user may do this; absent: yes. https://spec.matrix.org/v1.19/client-server-api/#account-suspension */
+  readonly suspended?: 'refused'
+  /** Whether a locked user may do this; absent: no. https://spec.matrix.org/v1.19/client-server-api/#account-locking */
+  readonly locked?: 'allowed'
   readonly limit?: RateLimit
   /** What the edge may stick by; a cache hint only. */
   readonly sticky?: 'user' | 'room' | 'origin'
   readonly params?: P
   /** Values arrive as strings; the last of a repeated key counts. */
   readonly query?: Q
-  /** Absent: the body is not read. A missing or empty body parses as `{}` when `emptyBody` is set. */
+  /** Absent: the body is not read. A missing or empty body parses as `{}` when `emptyBody` is set, or the query is one
+   *  that it is true of. */
   readonly body?: B
-  readonly emptyBody?: boolean
+  readonly emptyBody?: boolean | ((query: URLSearchParams) => boolean)
   /** Largest body in bytes; default 128 KiB. */
   readonly bodyBytesMax?: number
   /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply and a BytesReply go out as they are. */
@@ -125,12 +130,14 @@ export interface Route<Deps> {
   readonly path: string
   readonly spec: string
   readonly auth: RouteAuth
+  readonly suspended?: 'refused'
+  readonly locked?: 'allowed'
   readonly limit?: RateLimit
   readonly sticky?: 'user' | 'room' | 'origin'
   readonly params?: Schema
   readonly query?: Schema
   readonly body?: Schema
-  readonly emptyBody?: boolean
+  readonly emptyBody?: boolean | ((query: URLSearchParams) => boolean)
   readonly bodyBytesMax?: number
   handle(input: never, deps: Deps): Promise<object> | object
 }

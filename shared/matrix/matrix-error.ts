@@ -22,6 +22,7 @@ export const statusOf = {
   M_INCOMPATIBLE_ROOM_VERSION: 400,
   M_BAD_STATE: 400,
   M_GUEST_ACCESS_FORBIDDEN: 403,
+  M_INVITE_BLOCKED: 403,
   M_MISSING_PARAM: 400,
   M_INVALID_PARAM: 400,
   M_INVALID_SIGNATURE: 400,
@@ -41,6 +42,8 @@ export const statusOf = {
   M_UNAVAILABLE: 503,
   M_NOT_YET_UPLOADED: 504,
   M_CANNOT_OVERWRITE_MEDIA: 409,
+  'IO.ELEMENT.MSC4306.M_NOT_IN_THREAD': 400,
+  'IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION': 409,
 } as const
 export type Errcode = keyof typeof statusOf
 
@@ -56,4 +59,15 @@ export class MatrixError extends Error {
     this.status = options.status ?? statusOf[errcode]
     this.extra = options.extra ?? {}
   }
+}
+
+/** https://spec.matrix.org/v1.19/client-server-api/#account-suspension */
+export function suspendedError(): MatrixError {
+  return new MatrixError('M_USER_SUSPENDED', 'This account is suspended: it can read and leave, and not do this')
+}
+
+/** The client keeps its session, for when the lock is lifted.
+ *  https://spec.matrix.org/v1.19/client-server-api/#account-locking */
+export function lockedError(): MatrixError {
+  return new MatrixError('M_USER_LOCKED', 'This account is locked', { extra: { soft_logout: true } })
 }

@@ -43,6 +43,7 @@ export const tallies = {
     device_lists: streamTally(),
     key_counts: streamTally(),
     to_device: streamTally(),
+    thread_subscriptions: streamTally(),
   } satisfies Record<StreamName, StreamTally>,
   /** Clients that wait in a long poll. */
   waiting: 0,

@@ -1,4 +1,5 @@
 /** Runs one role as the process: its configuration, its signals, its end. */
+import { performance } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -19,6 +20,8 @@ export type Start = (config: Config, log: Logger) => Promise<Running>
 
 /** After the first requests of whoever waited for the start. */
 const settleAfterMs = 3_000
+/** Of the time since it was looked at before, at most so much was work. */
+const quietUtilization = 0.05
 const usageExit = 2
 const bugExit = 70
 
@@ -72,9 +75,15 @@ function refuse(error: unknown): undefined {
   return undefined
 }
 
-/** A start leaves more behind than a resting server holds; without traffic nothing would ever collect it. */
+/** A start leaves more behind than a resting server holds; without traffic nothing would ever collect it. With traffic it is
+ *  collected anyway, and a pause would be met by all who come back after the start: then it waits for a quiet moment. */
 function settle(): void {
-  setTimeout(() => {
+  let before = performance.eventLoopUtilization()
+  const looking = setInterval(() => {
+    const { utilization } = performance.eventLoopUtilization(before)
+    before = performance.eventLoopUtilization()
+    if (utilization > quietUtilization) return
+    clearInterval(looking)
     setFlagsFromString('--expose-gc')
     const collect = runInNewContext('gc') as (options: object) => void
     // The flavour that also gives memory back which the heap holds in reserve.

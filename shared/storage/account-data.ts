@@ -1,4 +1,5 @@
 import type { RoomId, UserId } from '../matrix/ids.ts'
+import { noAccountData } from '../streams/account-data.ts'
 import { fromPgText, pgText, type ReadSql } from './sql.ts'
 
 export interface StoredAccountData {
@@ -10,7 +11,7 @@ export interface StoredAccountData {
   readonly position: number
 }
 
-/** The user's account data, global and of rooms, that was last set at positions in (after, upTo]. */
+/** The user's account data, global and of rooms, that was last set or taken away at positions in (after, upTo]. */
 export async function accountDataBetween(
   sql: ReadSql,
   user: UserId,
@@ -23,7 +24,7 @@ export async function accountDataBetween(
   return rows.map((row) => ({ ...row, type: fromPgText(row.type) }))
 }
 
-/** Everything of the user in these rooms, at positions up to `upTo`. */
+/** Everything of the user in these rooms, at positions up to `upTo`; what was taken away is there too. */
 export async function accountDataOfRooms(
   sql: ReadSql,
   user: UserId,
@@ -37,10 +38,10 @@ export async function accountDataOfRooms(
   return rows.map((row) => ({ ...row, type: fromPgText(row.type) }))
 }
 
-/** JSON text of one entry, global or of a room; undefined if it was never set. */
+/** JSON text of one entry, global or of a room; undefined if it was never set, or was taken away. */
 export async function accountDataOf(
   sql: ReadSql,
-  entry: { user_id: UserId; room_id?: RoomId; type: string },
+  entry: { user_id: UserId; room_id?: RoomId | undefined; type: string },
 ): Promise<string | undefined> {
   const [row] = entry.room_id
     ? await sql<{ content: string }[]>`
@@ -49,7 +50,12 @@ export async function accountDataOf(
     : await sql<{ content: string }[]>`
         select content from account_data
         where user_id = ${entry.user_id} and room_nid = 0 and type = ${pgText(entry.type)}`
-  return row?.content
+  return row && isThere(row) ? row.content : undefined
+}
+
+/** False of an entry that was taken away: who starts from nothing need not hear of it. */
+export function isThere({ content }: Pick<StoredAccountData, 'content'>): boolean {
+  return content !== noAccountData
 }
 
 /** Every user's list of ignored users, as JSON text. */

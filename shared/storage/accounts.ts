@@ -16,3 +16,16 @@ export async function accountTypedAs(sql: ReadSql, user_id: UserId): Promise<Use
   const found = rows.map((row) => row.user_id)
   return found.includes(user_id) ? user_id : found[0]
 }
+
+export interface AccountStatus {
+  readonly admin: boolean
+  readonly deactivated: boolean
+  readonly locked: boolean
+  readonly suspended: boolean
+}
+
+export async function accountStatus(sql: ReadSql, user_id: UserId): Promise<AccountStatus | undefined> {
+  const [row] = await sql<AccountStatus[]>`
+    select admin, deactivated, locked, suspended from users where user_id = ${pgText(user_id)}`
+  return row
+}

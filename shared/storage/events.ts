@@ -28,14 +28,14 @@ export type Direction = 'f' | 'b'
 export const eventColumns = (sql: ReadSql) =>
   sql`e.event_nid, e.event_id, e.room_nid, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content,
     e.state_root, e.replaces_nid, e.redacts, e.redacted_by_nid, e.relates_to, e.rel_type, e.thread_root, e.push,
-    e.device_id, e.txn_id`
+    e.device_id, e.txn_id, e.delay_id`
 
 /** The same without what a page of one room's timeline need not be told, and with what is bundled with its events: one
  *  look into an index for each, and a page without children is done. Each value left out is one less to decode. */
 const pageColumns = (sql: ReadSql) =>
   sql`e.event_nid, e.event_id, e.position, e.type, e.state_key, e.sender, e.origin_server_ts, e.content,
     e.state_root, e.replaces_nid, e.redacts, e.redacted_by_nid, e.relates_to, e.rel_type, e.thread_root,
-    e.device_id, e.txn_id, case when e.state_key is null then (select 1 from events c
+    e.device_id, e.txn_id, e.delay_id, case when e.state_key is null then (select 1 from events c
       where c.relates_to = e.event_id and c.rel_type in ('m.replace', 'm.thread', 'm.reference') limit 1)
       end as has_children`
 
@@ -78,6 +78,7 @@ export interface StoredEvent {
   readonly push?: number
   readonly device_id: string | null
   readonly txn_id: string | null
+  readonly delay_id: string | null
   /** Read by pages of timelines alone. */
   readonly has_children?: 1 | null
 }
@@ -126,6 +127,9 @@ export interface TimelineConditions {
   readonly not_types?: readonly string[] | undefined
   readonly senders?: readonly string[] | undefined
   readonly not_senders?: readonly string[] | undefined
+  /** Children of these types. */
+  readonly rel_types?: readonly string[] | undefined
+  readonly not_rel_types?: readonly string[] | undefined
   /** With a child by one of these users. */
   readonly related_by_senders?: readonly string[] | undefined
   /** With a child of one of these types; with `related_by_senders`, one child must be both. */
@@ -175,7 +179,8 @@ export async function timelineMeeting(
 }
 
 function meeting(sql: ReadSql, conditions: TimelineConditions) {
-  const { types, not_types, senders, not_senders, related_by_senders, related_by_rel_types } = conditions
+  const { types, not_types, senders, not_senders, rel_types, not_rel_types } = conditions
+  const { related_by_senders, related_by_rel_types } = conditions
   const texts = (list: readonly string[]) => sql.array(list.map(pgText), 25)
   const patterns = (list: readonly string[]) =>
     texts(list.map((type) => type.replaceAll(/[\\%_]/g, '\\$&').replaceAll('*', '%')))
@@ -185,6 +190,8 @@ function meeting(sql: ReadSql, conditions: TimelineConditions) {
     ${not_types?.length ? sql`and not e.type like any(${patterns(not_types)}::text[])` : sql``}
     ${senders ? sql`and e.sender = any(${texts(senders)}::text[])` : sql``}
     ${not_senders?.length ? sql`and e.sender <> all(${texts(not_senders)}::text[])` : sql``}
+    ${rel_types ? sql`and e.rel_type = any(${texts(rel_types)}::text[])` : sql``}
+    ${not_rel_types?.length ? sql`and (e.rel_type <> all(${texts(not_rel_types)}::text[])) is not false` : sql``}
     ${
       related
         ? sql`and exists (select from events c where c.relates_to = e.event_id and c.room_nid = e.room_nid
@@ -288,6 +295,7 @@ function placed(row: StoredEvent, room: RoomRef): Mutable<TimelineEvent> {
   if (row.thread_root !== null) event.thread_root = row.thread_root
   if (row.device_id !== null) event.device_id = row.device_id
   if (row.txn_id !== null) event.txn_id = fromPgText(row.txn_id)
+  if (row.delay_id !== null) event.delay_id = row.delay_id
   if (row.has_children !== undefined) event.has_children = row.has_children === 1
   return event
 }

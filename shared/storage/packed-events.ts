@@ -28,6 +28,7 @@ const fields = [
   optional('e.thread_root'),
   optional('e.device_id'),
   optional('e.txn_id'),
+  optional('e.delay_id'),
   // With what is bundled with the events: one look into an index for each, and a page without children is done.
   `case when e.state_key is null and (select 1 from events c
     where c.relates_to = e.event_id and c.rel_type in ('m.replace', 'm.thread', 'm.reference') limit 1) = 1
@@ -94,8 +95,9 @@ export function unpackEvent(packed: string): StoredEvent | undefined {
     thread_root: text(at(13)),
     device_id: text(at(14)),
     txn_id: text(at(15)),
-    has_children: at(16) === '1' ? 1 : null,
-    content: at(17),
+    delay_id: text(at(16)),
+    has_children: at(17) === '1' ? 1 : null,
+    content: at(18),
   }
 }
 

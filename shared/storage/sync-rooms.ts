@@ -74,6 +74,8 @@ export interface TimelineFilter {
   readonly not_types?: readonly string[] | undefined
   readonly senders?: readonly string[] | undefined
   readonly not_senders?: readonly string[] | undefined
+  readonly rel_types?: readonly string[] | undefined
+  readonly not_rel_types?: readonly string[] | undefined
 }
 
 export interface RoomRange {
@@ -119,11 +121,15 @@ function filterCondition(sql: ReadSql, filter: TimelineFilter) {
       ),
       text,
     )
+  const { senders, not_senders, rel_types, not_rel_types } = filter
+  const texts = (list: readonly string[]) => sql.array(list.map(pgText), text)
   return sql`
     ${filter.types ? sql`and e.type like any(${patterns(filter.types)}::text[])` : sql``}
     ${filter.not_types?.length ? sql`and not e.type like any(${patterns(filter.not_types)}::text[])` : sql``}
-    ${filter.senders ? sql`and e.sender = any(${sql.array(filter.senders.map(pgText), text)}::text[])` : sql``}
-    ${filter.not_senders?.length ? sql`and e.sender <> all(${sql.array(filter.not_senders.map(pgText), text)}::text[])` : sql``}`
+    ${senders ? sql`and e.sender = any(${texts(senders)}::text[])` : sql``}
+    ${not_senders?.length ? sql`and e.sender <> all(${texts(not_senders)}::text[])` : sql``}
+    ${rel_types ? sql`and e.rel_type = any(${texts(rel_types)}::text[])` : sql``}
+    ${not_rel_types?.length ? sql`and (e.rel_type <> all(${texts(not_rel_types)}::text[])) is not false` : sql``}`
 }
 
 /** What a room's state is asked for: the state just before the event at `before`. */

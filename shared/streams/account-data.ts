@@ -3,8 +3,12 @@ import { RoomId, UserId } from '../matrix/ids.ts'
 import { missedAccountData } from '../storage/stream-gaps.ts'
 import { defineStream, StreamPosition } from './define.ts'
 
+/** Content of an entry that was taken away: who knew the entry has to hear of that.
+ *  https://github.com/matrix-org/matrix-spec-proposals/pull/3391 */
+export const noAccountData = '{}'
+
 /** Global (room_nid 0, no room_id) and room account data; tags are type `m.tag`, push rules `m.push_rules`, the fully
- *  read marker `m.fully_read`. `content` is JSON text. */
+ *  read marker `m.fully_read`. `content` is JSON text; `noAccountData` where the entry was taken away. */
 export const AccountDataRow = v.object({
   position: StreamPosition,
   user_id: UserId,

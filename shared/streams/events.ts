@@ -30,6 +30,8 @@ export const EventRow = v.object({
   thread_root: v.optional(v.string()),
   device_id: v.optional(v.string()),
   txn_id: v.optional(v.string()),
+  /** Of the delayed event that it was. */
+  delay_id: v.optional(v.string()),
   /** On m.room.member only: the target's membership before and now, and the room's counts after it. */
   member: v.optional(
     v.object({

@@ -7,6 +7,7 @@ import { invalidations } from './invalidations.ts'
 import { keyCounts } from './key-counts.ts'
 import { presence } from './presence.ts'
 import { receipts } from './receipts.ts'
+import { threadSubscriptions } from './thread-subscriptions.ts'
 import { toDevice } from './to-device.ts'
 import { typing } from './typing.ts'
 
@@ -20,6 +21,7 @@ export const streams = {
   device_lists: deviceLists,
   key_counts: keyCounts,
   to_device: toDevice,
+  thread_subscriptions: threadSubscriptions,
 } as const
 export type StreamName = keyof typeof streams
 export type RowOf<S extends StreamName> = (typeof streams)[S] extends StreamDefinition<string, infer Row> ? Row : never

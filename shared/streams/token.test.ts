@@ -1,7 +1,15 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { type StreamPositions, streamNames } from './registry.ts'
-import { encodePaginationToken, encodeSyncToken, parsePaginationToken, parseSyncToken, tokenOrder } from './token.ts'
+import {
+  encodePaginationToken,
+  encodeSyncToken,
+  encodeThreadsToken,
+  parsePaginationToken,
+  parseSyncToken,
+  parseThreadsToken,
+  tokenOrder,
+} from './token.ts'
 
 const position = fc.nat({ max: Number.MAX_SAFE_INTEGER })
 const positions = fc.record(
@@ -27,7 +35,16 @@ describe('tokens', () => {
       device_lists: 0,
       key_counts: 0,
       to_device: 0,
+      thread_subscriptions: 0,
     })
+    expect(parseSyncToken('s2_1_2_3_4_5_6_7_8_9')).toMatchObject({ events: 1, to_device: 9, thread_subscriptions: 0 })
+  })
+  test('a place among thread subscriptions is named by a token of its own, or by a position of sliding sync', () => {
+    expect(parseThreadsToken(encodeThreadsToken(7), 'to')).toBe(7)
+    expect(parseThreadsToken(`x1.${'a'.repeat(8)}.${'b'.repeat(16)}.s3_1_2_3_4_5_6_7_8_9_10`, 'to')).toBe(10)
+    for (const token of ['', '7', 't1_', 't2_7', 's3_1_2_3_4_5_6_7_8_9_10', `x1.${'a'.repeat(8)}.b.s3_1`]) {
+      expect(() => parseThreadsToken(token, 'to')).toThrow(expect.objectContaining({ errcode: 'M_INVALID_PARAM' }))
+    }
   })
   test.each([
     '',
@@ -37,6 +54,8 @@ describe('tokens', () => {
     's1_1_2_3_4_5_6_7_8',
     's2_1_2_3_4_5_6_7_8_9_10',
     's3_1_2_3_4_5_6_7_8_9',
+    's3_1_2_3_4_5_6_7_8_9_10_11',
+    's4_1_2_3_4_5_6_7_8_9_10',
     's2_1_2_3_4_5_6',
     's2_1_2_3_4_5_6_7_8',
     's1_-1_2_3_4_5_6',

@@ -15,28 +15,30 @@ export const tokenOrder = [
   'device_lists',
   'key_counts',
   'to_device',
+  'thread_subscriptions',
 ] as const satisfies readonly StreamName[]
 
-const six = String.raw`_(\d{1,16})`.repeat(6)
-/** Tokens of version 1 end before the streams of keys and of messages to devices: what happened there is told from the
- *  beginning. */
-const syncToken = new RegExp(String.raw`^(?:s1${six}|s2${six}_(\d{1,16})_(\d{1,16})_(\d{1,16}))$`)
+/** How many positions a token of each version has. Those of older ones end before the streams that came later: what happened
+ *  there is told from the beginning. */
+const placesOf: Readonly<Record<string, number>> = { s1: 6, s2: 9, s3: tokenOrder.length }
+const syncToken = /^(?<version>s\d)(?<places>(?:_\d{1,16}){6,16})$/
 const paginationToken = /^p1_(\d{1,16})$/
+const threadsToken = /^t1_(\d{1,16})$/
 const inboxToken = /^d(\d{1,16})$/
 /** A position of sliding sync: a mark of its owner, what the connection has told, and a sync token. */
 export const slidingPosition = /^x1\.(?<owner>[\w-]{8})\.(?<state>[\w-]{16})\.(?<at>s\d+_[\d_]+)$/
 
 export function encodeSyncToken(positions: StreamPositions): string {
-  return `s2_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}_${positions.to_device}`
+  return `s3_${positions.events}_${positions.receipts}_${positions.account_data}_${positions.typing}_${positions.presence}_${positions.invalidations}_${positions.device_lists}_${positions.key_counts}_${positions.to_device}_${positions.thread_subscriptions}`
 }
 
 /** Throws M_INVALID_PARAM for what this server never handed out. */
 export function parseSyncToken(token: string, parameter = 'since'): StreamPositions {
   if (token === lastParsed?.token) return lastParsed.positions
-  const match = syncToken.exec(token)
-  if (!match) throw invalid(parameter)
-  const first = match[1] === undefined ? 7 : 1
-  const at = (place: number) => position(match[first + place] ?? '0', parameter)
+  const { version = '', places = '' } = syncToken.exec(token)?.groups ?? {}
+  const digits = places.slice(1).split('_')
+  if (digits.length !== placesOf[version]) throw invalid(parameter)
+  const at = (place: number) => position(digits[place] ?? '0', parameter)
   const positions = {
     events: at(0),
     receipts: at(1),
@@ -47,6 +49,7 @@ export function parseSyncToken(token: string, parameter = 'since'): StreamPositi
     device_lists: at(6),
     key_counts: at(7),
     to_device: at(8),
+    thread_subscriptions: at(9),
   }
   lastParsed = { token, positions }
   return positions
@@ -75,6 +78,18 @@ export function encodeInboxToken(position: StreamPosition): string {
 /** Throws M_INVALID_PARAM for what this server never handed out. */
 export function parseInboxToken(token: string, parameter: string): StreamPosition {
   return position(inboxToken.exec(token)?.[1], parameter)
+}
+
+/** A place among the changes of a user's thread subscriptions: up to it, it included. */
+export function encodeThreadsToken(position: number): string {
+  return `t1_${position}`
+}
+
+/** Such a place, or the one that a position of sliding sync names. Throws M_INVALID_PARAM for anything else. */
+export function parseThreadsToken(token: string, parameter: string): StreamPosition {
+  const at = slidingPosition.exec(token)?.groups?.at
+  if (at !== undefined) return parseSyncToken(at, parameter).thread_subscriptions
+  return position(threadsToken.exec(token)?.[1], parameter)
 }
 
 function position(digits: string | undefined, parameter: string): StreamPosition {

@@ -31,6 +31,10 @@ export function clientEventJson(event: TimelineEvent, viewer: Viewer, options: C
   if (event.txn_id !== undefined && event.sender === viewer.user_id && event.device_id === viewer.device_id) {
     json += `,"transaction_id":${JSON.stringify(event.txn_id)}`
   }
+  if (event.delay_id !== undefined && event.sender === viewer.user_id) {
+    const delayId = JSON.stringify(event.delay_id)
+    json += `,"delay_id":${delayId},"org.matrix.msc4140.delay_id":${delayId}`
+  }
   if (event.replaces !== undefined) {
     const { event_id, sender, content } = event.replaces
     json += `,"prev_content":${content},"prev_sender":${JSON.stringify(sender)},"replaces_state":${JSON.stringify(event_id)}`

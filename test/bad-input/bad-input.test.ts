@@ -24,6 +24,8 @@ let server: ServerProcess
 let http: HttpClient
 let user: { user_id: string; access_token: string }
 let admin: { user_id: string; access_token: string }
+/** Whom administrators do something to. */
+let target: { user_id: string }
 let good: Record<string, string>
 
 beforeAll(async () => {
@@ -33,6 +35,7 @@ beforeAll(async () => {
   http = new HttpClient('127.0.0.1', server.port)
   user = await server.register('mallory')
   admin = await server.register('root', { admin: true })
+  target = await server.register('target')
   const { room_id } = await http.json<{ room_id: string }>(
     'POST',
     '/_matrix/client/v3/createRoom',
@@ -44,6 +47,7 @@ beforeAll(async () => {
     roomIdOrAlias: room_id,
     userId: user.user_id,
     eventId: '$unknown',
+    threadRootId: '$unknown',
     roomAlias: '#nowhere:test.local',
     eventType: 'm.room.message',
     receiptType: 'm.read',
@@ -60,6 +64,8 @@ beforeAll(async () => {
     serverName: 'test.local',
     mediaId: 'nothing',
     sha256: 'a'.repeat(64),
+    delayId: 'none',
+    token: 'none',
   }
 })
 afterAll(async () => {
@@ -69,7 +75,9 @@ afterAll(async () => {
 })
 
 function fill(path: string, values: Record<string, string>): string {
-  return path.replace(/:(\w+)/g, (_, name: string) => values[name] ?? encodeURIComponent(good[name] ?? 'x'))
+  // Who is locked gets no further with anything.
+  const about = path.startsWith('/_matrix/client/v1/admin/') ? { ...good, userId: target.user_id } : good
+  return path.replace(/:(\w+)/g, (_, name: string) => values[name] ?? encodeURIComponent(about[name] ?? 'x'))
 }
 
 /** With what the route needs in its query, so that its body is looked at. */

@@ -8,11 +8,16 @@ import { parseArgs } from 'node:util'
 import { type Bench, startBench } from './environment.ts'
 import { residentMb } from './measure.ts'
 import { pause, type Row, type Scenario } from './scenario.ts'
+import { accounts } from './scenarios/accounts.ts'
 import { baseline } from './scenarios/baseline.ts'
+import { claims } from './scenarios/claims.ts'
+import { crowd } from './scenarios/crowd.ts'
 import { delivery } from './scenarios/delivery.ts'
+import { directory } from './scenarios/directory.ts'
 import { polls } from './scenarios/polls.ts'
 import { rooms } from './scenarios/rooms.ts'
 import { sends } from './scenarios/send.ts'
+import { sliding } from './scenarios/sliding.ts'
 import { storage } from './scenarios/storage.ts'
 import { syncs } from './scenarios/sync.ts'
 import { toDevice } from './scenarios/to-device.ts'
@@ -25,6 +30,11 @@ const scenarios: Record<string, Scenario> = {
   rooms,
   storage,
   'to-device': toDevice,
+  claims,
+  sliding,
+  accounts,
+  crowd,
+  directory,
   polls,
 }
 /** Runs where it is named: it takes a minute, and tens of thousands of file handles. */

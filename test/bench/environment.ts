@@ -148,10 +148,7 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
     },
     accountant: {
       read: () =>
-        createAccountant(
-          { servers: server.processes.map(({ pid }) => pid), postgres: postgres.pid, redis: server.redis },
-          sql,
-        ).read(),
+        createAccountant({ servers: server.processes, postgres: postgres.pid, redis: server.redis }, sql).read(),
     },
     async register(name) {
       const made = await server.register(name)

@@ -69,7 +69,8 @@ async function redisCommands(url: string): Promise<number> {
 }
 
 export interface Accounts {
-  readonly serverMs: number
+  /** By the process's name. */
+  readonly serverMs: ReadonlyMap<string, number>
   readonly postgresMs: number
   /** Transactions that Postgres has counted, with this reading's own. */
   readonly transactions: number
@@ -83,7 +84,7 @@ export interface Accountant {
 }
 
 export interface Accounted {
-  readonly servers: readonly number[]
+  readonly servers: readonly { readonly name: string; readonly pid: number }[]
   readonly postgres: number
   readonly redis: { readonly url: string; readonly pid: number } | undefined
 }
@@ -94,7 +95,9 @@ export function createAccountant({ servers, postgres, redis }: Accounted, sql: R
       const [row] = await sql<{ transactions: number }[]>`
         select (xact_commit + xact_rollback)::bigint as transactions from pg_stat_database where datname = current_database()`
       return {
-        serverMs: (await Promise.all(servers.map(processCpuMs))).reduce((sum, ms) => sum + ms, 0),
+        serverMs: new Map(
+          await Promise.all(servers.map(async ({ name, pid }) => [name, await processCpuMs(pid)] as const)),
+        ),
         postgresMs: await treeCpuMs(postgres),
         transactions: row?.transactions ?? Number.NaN,
         ...(redis

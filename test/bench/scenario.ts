@@ -40,13 +40,15 @@ export async function measured(
   await pause(delayMs)
   const after: Accounts = { ...after0, transactions: (await bench.accountant.read()).transactions }
   const units = sample.units ?? sample.latenciesMs.length
+  const each = [...after.serverMs].map(([name, ms]) => ({ name, ms: (ms - (before.serverMs.get(name) ?? 0)) / units }))
   return {
     scenario,
     count: units,
     rate: (units * 1000) / sample.elapsedMs,
     p50Ms: percentile(sample.latenciesMs, 50),
     p99Ms: percentile(sample.latenciesMs, 99),
-    serverCpuMs: (after.serverMs - before.serverMs) / units,
+    serverCpuMs: each.reduce((sum, { ms }) => sum + ms, 0),
+    ...(each.length > 1 ? { note: each.map(({ name, ms }) => `${name} ${ms.toFixed(3)}`).join(', ') } : undefined),
     postgresCpuMs: (after.postgresMs - before.postgresMs) / units,
     // Two of them are this measurement's own readings.
     transactions: Math.max(0, after.transactions - before.transactions - 2) / units,

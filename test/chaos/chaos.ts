@@ -1,13 +1,17 @@
-/** `npm run chaos -- --minutes 10 --seed 7`: faults under load for as long as is wanted. `--fault NAME` (repeatable) keeps to
- *  some, `--source` runs from source, `--verbose` shows what the processes log. */
+/** `npm run chaos -- --minutes 10 --seed 7`: faults under load for as long as is wanted. `npm run chaos -- --keys --messages
+ *  100000 --claims 100000`: messages to devices and claims of keys instead, until there were so many of both. `--fault NAME`
+ *  (repeatable) keeps to some, `--source` runs from source, `--verbose` shows what the processes log. */
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import { parseArgs } from 'node:util'
 import { faults } from './faults.ts'
-import { runChaos } from './run.ts'
+import { runChaos, runKeysChaos } from './run.ts'
 
 const { values } = parseArgs({
   options: {
+    keys: { type: 'boolean', default: false },
+    messages: { type: 'string', default: '100000' },
+    claims: { type: 'string', default: '100000' },
     minutes: { type: 'string', default: '5' },
     seed: { type: 'string', default: String(Date.now() % 100_000) },
     fault: { type: 'string', multiple: true },
@@ -31,15 +35,34 @@ if (!values.source) {
 }
 const seed = Number(values.seed)
 console.log(`seed ${seed}`)
-const { acknowledged, delivered, refused, slowestMs } = await runChaos({
+const options = {
   seed,
-  forMs: Number(values.minutes) * 60_000,
   ...(values.fault ? { faults: values.fault } : {}),
   ...(values.source ? {} : { dist: path.join(root, 'dist') }),
   verbose: values.verbose,
   say: console.log,
-})
-const told = [...refused].map(([status, count]) => `${count} times ${status}`).join(', ')
-console.log(
-  `${acknowledged} sends acknowledged, ${delivered} deliveries, each once and in order; ${told || 'nothing refused'}; slowest ${Math.round(slowestMs)} ms`,
-)
+}
+const beganMs = performance.now()
+console.log(values.keys ? await keys() : await messages())
+
+async function messages(): Promise<string> {
+  const report = await runChaos({ ...options, forMs: Number(values.minutes) * 60_000 })
+  const { acknowledged, delivered } = report
+  return `${acknowledged} sends acknowledged, ${delivered} deliveries, each once and in order; ${told(report)}`
+}
+
+async function keys(): Promise<string> {
+  const [wanted, claimed] = [Number(values.messages), Number(values.claims)]
+  const report = await runKeysChaos({ ...options, messages: wanted, claims: claimed, pauseMs: 0 })
+  return [
+    `${Math.round((performance.now() - beganMs) / 1000)} s:`,
+    `${report.messages} messages to devices, each once and in its sender's order, with ${report.lost} answers lost on their way;`,
+    `${report.claims} one-time keys claimed of ${report.uploaded}, none twice, ${report.unheard} with answers that broke off;`,
+    `${report.unknown} positions forgotten; ${told(report)}`,
+  ].join(' ')
+}
+
+function told({ refused, slowestMs }: { refused: ReadonlyMap<number, number>; slowestMs: number }): string {
+  const statuses = [...refused].map(([status, count]) => `${count} times ${status}`).join(', ')
+  return `${statuses || 'nothing refused'}; slowest ${Math.round(slowestMs)} ms`
+}

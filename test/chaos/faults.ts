@@ -74,6 +74,17 @@ export const faults: readonly Fault[] = [
     },
   },
   {
+    name: 'a handler is frozen',
+    recoversWithinMs: 5_000,
+    mayRefuse: false,
+    async run({ roles }, random) {
+      const victim = random.pick(running(roles.of(random.pick(handlerRoles))))
+      victim.signal('SIGSTOP')
+      await sleep(3_000)
+      victim.signal('SIGCONT')
+    },
+  },
+  {
     name: 'a main is killed, another stands by',
     recoversWithinMs: 8_000,
     mayRefuse: true,
@@ -98,6 +109,17 @@ export const faults: readonly Fault[] = [
       const victim = random.pick(running(roles.of('main')))
       await victim.stop()
       await victim.start()
+    },
+  },
+  {
+    name: 'all are stopped in order, one after the other',
+    recoversWithinMs: 5_000,
+    mayRefuse: false,
+    async run({ roles }) {
+      for (const one of running([...roles.of('main'), ...handlerRoles.flatMap(roles.of)])) {
+        await one.stop()
+        await one.start()
+      }
     },
   },
   {

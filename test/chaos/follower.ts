@@ -1,7 +1,5 @@
 /** A client that long-polls through whatever happens and fills the gaps of limited timelines, as clients do. */
-import type { Person } from './load.ts'
-
-type Insist = (method: string, path: string, token: string) => Promise<Record<string, unknown>>
+import type { Insist, Person } from './requests.ts'
 
 interface Event {
   readonly event_id: string

@@ -3,19 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { seeded } from '../support/random.ts'
 import { Follower } from './follower.ts'
-
-export interface Person {
-  readonly user_id: string
-  readonly access_token: string
-}
-
-export interface Answered {
-  readonly status: number
-  readonly json: Record<string, unknown>
-  readonly retryAfter: string | null
-}
-
-export type Ask = (method: string, path: string, token: string, body?: unknown) => Promise<Answered>
+import { type Insist, type Person, type Requests, requestsTo } from './requests.ts'
 
 export interface LoadOptions {
   readonly baseUrl: string
@@ -35,59 +23,27 @@ export interface Report {
   readonly slowestMs: number
 }
 
-export interface Load {
-  /** Sends acknowledged so far. */
+export interface Load<R> {
+  readonly requests: Requests
+  /** What was acknowledged so far. */
   readonly acknowledged: number
-  readonly refused: ReadonlyMap<number, number>
-  /** What may not happen: answers that are no Matrix errors, codes that nothing explains, gaps. */
-  readonly strange: readonly string[]
+  /** How many send at once. */
+  readonly lanes: number
+  /** It has what it was to reach. */
+  readonly enough: boolean
   /** Stops the senders, lets the followers catch up, and compares. Throws where something is lost, doubled or reordered. */
-  finish(): Promise<Report>
+  finish(): Promise<R>
 }
 
 const v3 = '/_matrix/client/v3'
 const encode = encodeURIComponent
-const requestMsMax = 60_000
 
-export async function startLoad(options: LoadOptions): Promise<Load> {
+export async function startLoad(options: LoadOptions): Promise<Load<Report>> {
   const { people, baseUrl, pauseMs } = options
   const random = seeded(options.seed)
-  const refused = new Map<number, number>()
-  const strange: string[] = []
+  const requests = requestsTo(baseUrl)
+  const { insist, strange, refused } = requests
   let running = true
-  let slowestMs = 0
-
-  async function ask(method: string, path: string, token: string, body?: unknown): Promise<Answered> {
-    const answer = await fetch(baseUrl + path, {
-      method,
-      headers: { Authorization: `Bearer ${token}` },
-      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(requestMsMax),
-    })
-    const text = await answer.text()
-    const json = parsed(text)
-    if (!json) throw new Error(`${method} ${path}: ${answer.status} and no JSON: ${text.slice(0, 200)}`)
-    return { status: answer.status, json, retryAfter: answer.headers.get('retry-after') }
-  }
-
-  /** Repeats a request until it is answered with success. Only for what may be repeated. */
-  async function insist(method: string, path: string, token: string, body?: unknown): Promise<Record<string, unknown>> {
-    const beganMs = performance.now()
-    for (;;) {
-      const answered = await ask(method, path, token, body).catch((error: unknown) => String(error))
-      if (typeof answered === 'string') strange.push(answered)
-      else if (answered.status === 200) {
-        slowestMs = Math.max(slowestMs, performance.now() - beganMs)
-        return answered.json
-      } else {
-        refused.set(answered.status, (refused.get(answered.status) ?? 0) + 1)
-        const explained = [429, 502, 503, 504].includes(answered.status) && typeof answered.json.errcode === 'string'
-        if (!explained) strange.push(`${method} ${path}: ${answered.status} ${JSON.stringify(answered.json)}`)
-      }
-      if (performance.now() - beganMs > 2 * requestMsMax) throw new Error(`${method} ${path} was never answered`)
-      await sleep(50)
-    }
-  }
 
   const [owner] = people
   if (!owner) throw new Error('nobody to make load')
@@ -129,8 +85,9 @@ export async function startLoad(options: LoadOptions): Promise<Load> {
     get acknowledged() {
       return count
     },
-    refused,
-    strange,
+    lanes: people.length,
+    enough: true,
+    requests,
     async finish() {
       running = false
       await Promise.all(lanes)
@@ -159,7 +116,7 @@ export async function startLoad(options: LoadOptions): Promise<Load> {
         }
       }
       if (strange.length > 0) throw new Error(strange.slice(0, 20).join('\n'))
-      return { acknowledged: count, delivered, refused, slowestMs }
+      return { acknowledged: count, delivered, refused, slowestMs: requests.slowestMs }
     },
   }
 }
@@ -176,11 +133,7 @@ interface Message {
   readonly content: { readonly body: string }
 }
 
-async function wholeTimeline(
-  insist: (method: string, path: string, token: string) => Promise<Record<string, unknown>>,
-  person: Person,
-  room: string,
-): Promise<Message[]> {
+async function wholeTimeline(insist: Insist, person: Person, room: string): Promise<Message[]> {
   const filter = encode(JSON.stringify({ types: ['m.room.message'] }))
   const messages: Message[] = []
   let from = ''
@@ -190,13 +143,5 @@ async function wholeTimeline(
     messages.push(...(page.chunk as Message[]))
     if (typeof page.end !== 'string') return messages
     from = page.end
-  }
-}
-
-function parsed(text: string): Record<string, unknown> | undefined {
-  try {
-    return JSON.parse(text) as Record<string, unknown>
-  } catch {
-    return undefined
   }
 }

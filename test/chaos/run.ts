@@ -1,14 +1,14 @@
 /** Hurts an installation under load, one fault after the other, and holds it to what it promised. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { seeded } from '../support/random.ts'
+import type { TestRoles } from '../support/roles.ts'
 import { type Fault, faults } from './faults.ts'
 import { startInstallation } from './installation.ts'
-import { type Report, startLoad } from './load.ts'
+import { type KeysReport, startKeysLoad } from './keys-load.ts'
+import { type Load, type Report, startLoad } from './load.ts'
 
 export interface ChaosOptions {
   readonly seed: number
-  /** Stops after the fault during which this many milliseconds are over. */
-  readonly forMs: number
   /** Default: all, in an order that follows from the seed, again and again. */
   readonly faults?: readonly string[]
   /** Folder of the bundles; without it the sources run. */
@@ -23,25 +23,49 @@ const roomsCount = 3
 /** Between faults, so that the next one meets a healthy installation. */
 const restMs = 1_500
 
+/** Messages in rooms: stops after the fault during which `forMs` milliseconds are over. */
+export function runChaos(options: ChaosOptions & { readonly forMs: number }): Promise<Report> {
+  const { seed } = options
+  const start = async (roles: TestRoles) => {
+    const people = []
+    for (let i = 0; i < peopleCount; i++) people.push(await roles.register(`chaos${i}`))
+    return await startLoad({ baseUrl: roles.url, people, rooms: roomsCount, seed, pauseMs: 20 })
+  }
+  const endMs = performance.now() + options.forMs
+  return hurt(options, start, () => performance.now() >= endMs)
+}
+
+/** Messages to devices and claims of keys: stops when there were enough of both, and each fault was there. */
+export function runKeysChaos(
+  options: ChaosOptions & { readonly messages: number; readonly claims: number; readonly pauseMs: number },
+): Promise<KeysReport> {
+  return hurt(
+    options,
+    (roles) => startKeysLoad(roles, options),
+    (load, chosen, hurts) => load.enough && hurts >= chosen.length,
+  )
+}
+
 /** Throws with what was lost, doubled, reordered or not explained. */
-export async function runChaos(options: ChaosOptions): Promise<Report> {
-  const { seed, forMs, say } = options
+async function hurt<R>(
+  options: ChaosOptions,
+  start: (roles: TestRoles) => Promise<Load<R>>,
+  ends: (load: Load<R>, chosen: readonly Fault[], hurts: number) => boolean,
+): Promise<R> {
+  const { seed, say } = options
   const random = seeded(seed)
-  const chosen = options.faults ? faults.filter(({ name }) => options.faults?.includes(name)) : faults
+  const chosen = options.faults ? options.faults.map(faultNamed) : faults
   const installation = await startInstallation({
     ...(options.dist === undefined ? {} : { dist: options.dist }),
     output: options.verbose ? 'prefixed' : 'ignore',
   })
   try {
-    const people = []
-    for (let i = 0; i < peopleCount; i++) people.push(await installation.roles.register(`chaos${i}`))
-    const baseUrl = installation.roles.url
-    const load = await startLoad({ baseUrl, people, rooms: roomsCount, seed, pauseMs: 20 })
-    const total = (): number => [...load.refused.values()].reduce((sum, count) => sum + count, 0)
+    const load = await start(installation.roles)
+    const { refused, strange } = load.requests
+    const total = (): number => [...refused.values()].reduce((sum, count) => sum + count, 0)
 
-    const endMs = performance.now() + forMs
     let round: Fault[] = []
-    while (performance.now() < endMs) {
+    for (let hurts = 0; !ends(load, chosen, hurts); hurts++) {
       if (round.length === 0) round = shuffled(chosen, random)
       const fault = round.pop()
       if (!fault) break
@@ -50,12 +74,12 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
       await fault.run(installation, random)
       const hurtMs = performance.now() - beganMs
       const recoveredMs = await progress(load, fault)
-      const refused = total() - refusedBefore
+      const refusals = total() - refusedBefore
       say(
-        `${fault.name}: ${(hurtMs / 1000).toFixed(1)} s, ${refused} requests refused, working ${(recoveredMs / 1000).toFixed(1)} s after`,
+        `${fault.name}: ${(hurtMs / 1000).toFixed(1)} s, ${refusals} requests refused, working ${(recoveredMs / 1000).toFixed(1)} s after`,
       )
-      if (load.strange.length > 0) throw new Error(`${fault.name}:\n${load.strange.slice(0, 10).join('\n')}`)
-      if (!fault.mayRefuse && refused > 0) throw new Error(`${fault.name}: ${refused} requests were refused`)
+      if (strange.length > 0) throw new Error(`${fault.name}:\n${strange.slice(0, 10).join('\n')}`)
+      if (!fault.mayRefuse && refusals > 0) throw new Error(`${fault.name}: ${refusals} requests were refused`)
       await sleep(restMs)
     }
     return await load.finish()
@@ -64,11 +88,17 @@ export async function runChaos(options: ChaosOptions): Promise<Report> {
   }
 }
 
+function faultNamed(name: string): Fault {
+  const fault = faults.find((one) => one.name === name)
+  if (!fault) throw new Error(`there is no fault ${name}`)
+  return fault
+}
+
 /** Until each sender got something acknowledged, and then some. */
-async function progress(load: { readonly acknowledged: number }, fault: Fault): Promise<number> {
+async function progress(load: Load<unknown>, fault: Fault): Promise<number> {
   const beganMs = performance.now()
   const before = load.acknowledged
-  while (load.acknowledged < before + 2 * peopleCount) {
+  while (load.acknowledged < before + 2 * load.lanes) {
     if (performance.now() - beganMs > fault.recoversWithinMs) {
       throw new Error(`${fault.name}: nothing was acknowledged within ${fault.recoversWithinMs} ms after it`)
     }

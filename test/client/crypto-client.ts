@@ -21,10 +21,11 @@ export type Recovery = Map<string, Uint8Array<ArrayBuffer>>
 
 const stepMs = 20_000
 
-/** A device that encrypts, and syncs. `recovery` holds what its user knows. */
+/** A device that encrypts, and syncs, by sliding sync where it is started so. `recovery` holds what its user knows. */
 export async function cryptoClient(
   account: Account & { baseUrl: string; password: string },
   recovery: Recovery,
+  startOptions: (client: Client) => sdk.IStartClientOpts = () => ({}),
 ): Promise<CryptoClient> {
   const network = { offline: false }
   const client = quietClient({
@@ -39,7 +40,7 @@ export async function cryptoClient(
     },
   })
   await client.initRustCrypto({ useIndexedDB: false })
-  await startSync(client)
+  await startSync(client, startOptions(client))
   return Object.defineProperty(Object.assign(client, { password: account.password, offline: false }), 'offline', {
     get: () => network.offline,
     set: (offline: boolean) => void Object.assign(network, { offline }),
@@ -60,8 +61,16 @@ export function decrypted(client: Client, room: string): string[] {
   )
 }
 
+/** As one does who looks at the room: what a client got by sliding sync it decrypts when it is to be shown. */
 export const deciphers = (client: Client, room: string, body: string) =>
-  until(client, () => decrypted(client, room).includes(body), `"${body}", decrypted`)
+  until(
+    client,
+    async () => {
+      await client.getRoom(room)?.decryptAllEvents()
+      return decrypted(client, room).includes(body)
+    },
+    `"${body}", decrypted`,
+  )
 
 export async function setUpCrossSigning(client: CryptoClient): Promise<void> {
   await cryptoOf(client).bootstrapCrossSigning({
@@ -89,6 +98,19 @@ function asked(client: Client): Promise<VerificationRequest> {
   return new Promise((resolve) => client.once(CryptoEvent.VerificationRequestReceived, resolve))
 }
 
+/** What it resolves to, where that does not take too long. */
+async function soon<T>(promise: Promise<T>, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`waited ${stepMs} ms in vain for ${what}`)), stepMs)
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
 function reaches(request: VerificationRequest, phase: VerificationPhase): Promise<void> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => end(new Error(`the verification stays in phase ${request.phase}`)), stepMs)
@@ -112,7 +134,7 @@ function reaches(request: VerificationRequest, phase: VerificationPhase): Promis
 /** Both compare emoji, and find them alike. `ask` has one ask the other. */
 export async function verify(ask: () => Promise<VerificationRequest>, other: Client): Promise<void> {
   const received = asked(other)
-  const [mine, theirs] = await Promise.all([ask(), received])
+  const [mine, theirs] = await Promise.all([ask(), soon(received, 'the request to verify')])
   await theirs.accept()
   await reaches(mine, VerificationPhase.Ready)
   const verifier = await mine.startVerification('m.sas.v1')
@@ -125,6 +147,6 @@ export async function verify(ask: () => Promise<VerificationRequest>, other: Cli
     })
     await side.verify()
   })
-  await Promise.all(sides)
+  await soon(Promise.all(sides), 'the end of the verification')
   if (shown.length !== 2 || shown[0] !== shown[1]) throw new Error(`the two show ${shown.join(' and ')}`)
 }

@@ -76,6 +76,17 @@ describe('client-server-api GET /initialSync', () => {
     expect(answer.presence).toBeInstanceOf(Array)
   })
 
+  test('invites that the user does not take are left out', async () => {
+    const carol = await server.register('carol')
+    const invited = await room(bob)
+    await post(bob, `rooms/${encodeURIComponent(invited)}/invite`, { user_id: carol.user_id })
+    const path = `/_matrix/client/v3/user/${carol.user_id}/account_data/m.invite_permission_config`
+    const rooms = async () => (await get(carol, 'initialSync')).rooms.map((one: Body) => one.room_id)
+    expect(await rooms()).toEqual([invited])
+    await http.json('PUT', path, carol.access_token, { default_action: 'block' })
+    expect(await rooms()).toEqual([])
+  })
+
   test('more rooms than are read at once', async () => {
     const user = await server.register('rooms')
     const rooms: string[] = []

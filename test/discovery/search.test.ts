@@ -72,6 +72,11 @@ describe('client-server-api POST /search', () => {
     expect(await types({ keys: ['content.name'] })).toEqual(['m.room.name'])
     expect(await types({ filter: { types: ['m.room.topic'] } })).toEqual(['m.room.topic'])
     expect(await types({ filter: { not_senders: [user] } })).toEqual([])
+    await f.message(room, user, 'penguin picture', { url: 'mxc://example.org/a' })
+    expect(await types({ filter: { contains_url: true } })).toEqual(['m.room.message'])
+    await f.message(room, user, 'penguin', { 'm.relates_to': { rel_type: 'm.thread', event_id: '$penguin' } })
+    expect(await types({ filter: { 'org.matrix.msc3874.rel_types': ['m.thread'] } })).toEqual(['m.room.message'])
+    expect(await types({ filter: { 'org.matrix.msc3874.not_rel_types': ['m.thread'] } })).toHaveLength(4)
   })
 
   test('only what one may see: hidden history, the time after leaving, rooms forgotten', async () => {

@@ -178,7 +178,15 @@ test('clients that leave in the middle of a long poll leave no waiter behind', a
   const own = await testDatabase()
   const fixture = await syncFixture(own)
   const user_id = '@waits:test' as UserId
-  const requester = { user_id, device_id: 'D' as DeviceId, admin: false, guest: false, token_hash: 'x' }
+  const requester = {
+    user_id,
+    device_id: 'D' as DeviceId,
+    admin: false,
+    guest: false,
+    locked: false,
+    suspended: false,
+    token_hash: 'x',
+  }
   const app = new Hono()
   mount(app, fixture.role().routes, {
     deps: fixture.role().deps,

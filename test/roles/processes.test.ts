@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { startRoleProcess } from '../../infra/dev/role-process.ts'
 import { type Roles, startRoles } from '../../infra/dev/roles.ts'
 import type { Role } from '../../shared/http/route.ts'
 import { connectForReading } from '../../shared/storage/sql.ts'
@@ -65,6 +66,13 @@ describe.runIf(redisInstalled)('roles as processes', () => {
       method: 'PUT',
       body: JSON.stringify({ msgtype: 'm.text', body: txn }),
     })
+
+  test('a port that another program has is found out before it answers in place of the process', async () => {
+    const { configPath } = roles
+    const taken = { role: 'edge', name: 'edge', port: Number(new URL(url('edge')).port), configPath, dist } as const
+    const started = startRoleProcess({ ...taken, env: process.env, output: 'inherit', nodeArguments: [] })
+    await expect(started).rejects.toThrow(`another program listens on 127.0.0.1:${taken.port}`)
+  })
 
   test('all are ready, and the table says where they listen', async () => {
     for (const role of handlerRoles) {

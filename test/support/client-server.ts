@@ -3,7 +3,7 @@ import { Hono } from 'hono'
 import * as v from 'valibot'
 import { createClientRole } from '../../functions/client/client-role.ts'
 import { createSyncRole } from '../../functions/sync/role.ts'
-import { systemClock } from '../../shared/clock.ts'
+import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
@@ -34,29 +34,38 @@ export const password = 'superuser'
 
 export interface ClientServer {
   readonly main: TestMain
+  /** Any answer to somebody without a token. */
+  ask(method: string, path: string, body?: unknown): Promise<Reply>
   /** A new user with a first device. */
   register(localpart: string, options?: { readonly admin?: boolean }): Promise<TestClient>
   /** A further device. */
   login(user_id: UserId, device_id?: string): Promise<TestClient>
+  /** Whoever holds this session. */
+  client(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient
   /** Another sync process: nothing of what was in memory is left. */
   forget(): void
   close(): Promise<void>
 }
 
-export async function clientServer(): Promise<ClientServer> {
-  const main = await testMain({ config: { password: { bcrypt_rounds: 4 } } })
-  const config = v.parse(Config, {
+export async function clientServer(
+  options: { readonly config?: object; readonly clock?: Clock } = {},
+): Promise<ClientServer> {
+  const { clock = systemClock } = options
+  const settings = {
     server_name: 'hs1',
     password: { bcrypt_rounds: 4 },
     rate_limits: { enabled: false },
-  })
+    ...options.config,
+  }
+  const main = await testMain({ config: settings, clock })
+  const config = v.parse(Config, settings)
   const { commands, replication, database } = main
   const log = {
     error(fields: object, message: string) {
       throw new Error(`${message}: ${JSON.stringify(fields)}`)
     },
   }
-  const common = { config, sql: database.read, replication, clock: systemClock }
+  const common = { config, sql: database.read, replication, clock }
   const deps = { ...common, main: commands, ephemeral: createMemoryEphemeralStore(), processes: async () => [], log }
   const client = createClientRole(deps)
   const newSync = () =>
@@ -75,19 +84,20 @@ export async function clientServer(): Promise<ClientServer> {
   }
   serve()
 
+  async function ask(token: string | undefined, method: string, path: string, body?: unknown): Promise<Reply> {
+    const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
+    const response = await app.request(url, {
+      method,
+      headers: token === undefined ? {} : { Authorization: `Bearer ${token}` },
+      body: body === undefined ? null : JSON.stringify(body),
+    })
+    return { status: response.status, body: JSON.parse(await response.text()) }
+  }
+
   function clientOf(session: { user_id: UserId; device_id: DeviceId; access_token: string }): TestClient {
     const { user_id, device_id, access_token: token } = session
-    async function ask(method: string, path: string, body?: unknown): Promise<Reply> {
-      const url = path.startsWith('/') ? path : `/_matrix/client/v3/${path}`
-      const response = await app.request(url, {
-        method,
-        headers: { Authorization: `Bearer ${token}` },
-        body: body === undefined ? null : JSON.stringify(body),
-      })
-      return { status: response.status, body: JSON.parse(await response.text()) }
-    }
     async function must(method: string, path: string, body?: unknown): Promise<Body> {
-      const reply = await ask(method, path, body)
+      const reply = await ask(token, method, path, body)
       if (reply.status !== 200) throw new Error(`${method} ${path}: ${reply.status} ${JSON.stringify(reply.body)}`)
       return reply.body
     }
@@ -95,7 +105,7 @@ export async function clientServer(): Promise<ClientServer> {
       user_id,
       device_id,
       token,
-      ask,
+      ask: (method, path, body) => ask(token, method, path, body),
       must,
       sync: (query = {}) =>
         must('GET', `sync?${new URLSearchParams(Object.entries(query).map(([key, value]) => [key, String(value)]))}`),
@@ -104,6 +114,7 @@ export async function clientServer(): Promise<ClientServer> {
 
   return {
     main,
+    ask: (method, path, body) => ask(undefined, method, path, body),
     async register(localpart, { admin = false } = {}) {
       const { session } = await commands.register({
         user_id: `@${localpart}:hs1` as UserId,
@@ -120,6 +131,7 @@ export async function clientServer(): Promise<ClientServer> {
       const session = { refreshable: false, ...(device_id === undefined ? {} : { device_id: device_id as DeviceId }) }
       return clientOf(await commands.login({ credentials, session }))
     },
+    client: clientOf,
     forget() {
       sync.close()
       sync = newSync()

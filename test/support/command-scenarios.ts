@@ -73,6 +73,11 @@ export function commandScenarios(main: MainClient): Scenarios {
     data: { url: 'https://gateway.hs1/_matrix/push/v1/notify' },
     append: false,
   } as const
+  async function delayed() {
+    const at = await room()
+    const request = { ...at, type: 'm.x', content: { n: next() }, delay_ms: 60_000 }
+    return { ...at, ...(await main.scheduleDelayedEvent(request)) }
+  }
   const roomKey = {
     room_id: '!r:hs1' as RoomId,
     session_id: 's',
@@ -140,6 +145,29 @@ export function commandScenarios(main: MainClient): Scenarios {
       const request = { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
       await main.claimUrlPreview(request)
       return { ...request, answer: '{}' }
+    },
+    async scheduleDelayedEvent() {
+      return { ...(await room()), type: 'm.x', content: { n: next() }, delay_ms: 60_000 }
+    },
+    async updateDelayedEvent() {
+      const { delay_id, user_id } = await delayed()
+      return { delay_id, user_id, action: 'cancel' }
+    },
+    async sendDelayedEvent() {
+      const { delay_id, room_id } = await delayed()
+      return { delay_id, room_id }
+    },
+    async setAccountStatus() {
+      return { user_id: (await user()).user_id, locked: true, suspended: true }
+    },
+    createRegistrationToken: async () => ({ token: next(), uses_allowed: 1 }),
+    async updateRegistrationToken() {
+      const { token } = await main.createRegistrationToken({ token: next() })
+      return { token, uses_allowed: 3 }
+    },
+    async deleteRegistrationToken() {
+      const { token } = await main.createRegistrationToken({ token: next() })
+      return { token }
     },
     async fileReport() {
       const { room_id, user_id } = await room()
@@ -287,6 +315,16 @@ export function commandScenarios(main: MainClient): Scenarios {
       await main.sendToDevice({ user_id, device_id, txn_id: next(), type: 'm.dummy', messages })
       return { user_id, device_id, up_to: 1_000_000 as StreamPosition }
     },
+    async subscribeToThread() {
+      const { room_id, user_id } = await room()
+      return { room_id, user_id, root_event_id: await message(room_id, user_id), cause: 1_000_000 }
+    },
+    async unsubscribeFromThread() {
+      const { room_id, user_id } = await room()
+      const thread = { room_id, user_id, root_event_id: await message(room_id, user_id) }
+      await main.subscribeToThread(thread)
+      return thread
+    },
     createRoomKeyVersion: async () => ({ user_id: (await user()).user_id, algorithm: 'a', auth_data: {} }),
     updateRoomKeyVersion: async () => ({ ...(await backup()), algorithm: 'a', auth_data: { b: 1 } }),
     deleteRoomKeyVersion: () => backup(),
@@ -364,6 +402,7 @@ const growing = [
   'key_signatures',
   'to_device',
   'dehydrated_devices',
+  'thread_subscriptions',
   'room_key_versions',
   'room_keys',
   'reports',
@@ -373,6 +412,9 @@ const growing = [
   'media_thumbnails',
   'media_blocked_hashes',
   'media_drops',
+  'delayed_events',
+  'registration_tokens',
+  'registration_token_holds',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */

@@ -12,11 +12,12 @@ export interface Account {
   readonly user_id: string
   readonly access_token: string
   readonly device_id: string
+  readonly password: string
 }
 
 export interface TestRoles extends Roles {
   /** A new account by the shared-secret registration. */
-  register(name: string): Promise<Account>
+  register(name: string, options?: { readonly admin?: boolean }): Promise<Account>
 }
 
 export async function testRoles(options: Omit<RolesOptions, 'folder'> = {}): Promise<TestRoles> {
@@ -57,15 +58,17 @@ export async function testRoles(options: Omit<RolesOptions, 'folder'> = {}): Pro
     get url() {
       return roles.url
     },
-    async register(name) {
+    async register(name, { admin = false } = {}) {
       const url = `${roles.url}/_synapse/admin/v1/register`
       const { nonce } = (await (await fetch(url)).json()) as { nonce: string }
       const password = randomBytes(12).toString('hex')
-      const mac = createHmac('sha1', sharedSecret).update([nonce, name, password, 'notadmin'].join('\0')).digest('hex')
-      const body = JSON.stringify({ nonce, username: name, password, admin: false, mac })
+      const mac = createHmac('sha1', sharedSecret)
+        .update([nonce, name, password, admin ? 'admin' : 'notadmin'].join('\0'))
+        .digest('hex')
+      const body = JSON.stringify({ nonce, username: name, password, admin, mac })
       const answer = await fetch(url, { method: 'POST', body })
       if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
-      return (await answer.json()) as Account
+      return { ...((await answer.json()) as Omit<Account, 'password'>), password }
     },
     async close() {
       await roles.close()

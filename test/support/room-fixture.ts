@@ -221,6 +221,8 @@ export async function roomFixture(database: TestDatabase, routes: readonly Route
       device_id: `D${token}` as DeviceId,
       admin: false,
       guest: false,
+      locked: false,
+      suspended: false,
       token_hash: token,
     }),
     limiter: createLimiter(config.rate_limits, clock),

@@ -65,6 +65,7 @@ export async function syncFixture(
     device_lists: await position('device_lists'),
     key_counts: await position('key_counts'),
     to_device: await position('to_device'),
+    thread_subscriptions: await position('thread_subscriptions'),
   }
   const replication = createInProcessReplication(stored, clock)
   const config = { limits: { sync_cache: 32 * 1024 ** 2, ...limits }, presence: { enabled: true } } as Config

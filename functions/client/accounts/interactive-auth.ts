@@ -14,6 +14,7 @@ export const Auth = v.nullish(
     identifier: v.nullish(v.object({ type: text, user: text })),
     user: text,
     password: text,
+    token: text,
   }),
 )
 
@@ -29,13 +30,16 @@ export interface AuthDemand {
   readonly auth: AuthSent
 }
 
-/** Resolves when a flow is complete; throws the 401 that tells the client how to go on. */
-export async function requireInteractiveAuth({ main, limiter }: ClientDeps, demand: AuthDemand): Promise<void> {
+/** Resolves with the session when a flow is complete; throws the 401 that tells the client how to go on. */
+export async function requireInteractiveAuth(
+  { main, limiter }: ClientDeps,
+  demand: AuthDemand,
+): Promise<string | undefined> {
   const { auth, ...rest } = demand
   // A password tried here is a login by another way.
   if (auth?.password != null && demand.user_id !== undefined) await limiter.take('login', demand.user_id)
   const answer = await main.authenticateInteractively({ ...rest, ...(auth ? { auth: withoutNulls(auth) } : {}) })
-  if (answer.passed) return
+  if (answer.passed) return answer.session
   const { session, completed, failure } = answer
   throw new MatrixError(failure?.errcode ?? 'M_UNAUTHORIZED', failure?.error ?? 'Authentication is needed', {
     status: 401,
@@ -50,12 +54,13 @@ export async function requireInteractiveAuth({ main, limiter }: ClientDeps, dema
 }
 
 /** Some clients send null for what they do not have. */
-function withoutNulls({ type, session, user, password, identifier }: NonNullable<AuthSent>): InteractiveAuth {
+function withoutNulls({ type, session, user, password, token, identifier }: NonNullable<AuthSent>): InteractiveAuth {
   return {
     ...(type == null ? {} : { type }),
     ...(session == null ? {} : { session }),
     ...(user == null ? {} : { user }),
     ...(password == null ? {} : { password }),
+    ...(token == null ? {} : { token }),
     ...(identifier?.user == null ? {} : { identifier: { user: identifier.user } }),
   }
 }

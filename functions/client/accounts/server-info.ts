@@ -1,4 +1,5 @@
 /** What this server is and can. */
+import type { Config } from '../../../shared/config/schema.ts'
 import { roomRules } from '../../../shared/core/room-versions.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
@@ -22,8 +23,28 @@ const unstableFeatures = {
   /** Room summaries of v1.15. */
   'org.matrix.msc3266': true,
   'org.matrix.msc3266.stable': true,
+  /** Delayed events. */
+  'org.matrix.msc4140': true,
+  'org.matrix.msc4140.stable': true,
   /** Jump to a time, of v1.6. */
   'org.matrix.msc3030': true,
+  /** Invites that the user does not take: of v1.18, and lists of users and servers. */
+  'org.matrix.msc4380.stable': true,
+  'org.matrix.msc4155': true,
+  /** Account data that is taken away. */
+  'org.matrix.msc3391': true,
+  /** Filters by the relation of an event, and relations of relations. */
+  'org.matrix.msc3874': true,
+  'org.matrix.msc3981': true,
+  /** Threads that one follows. Which threads notify whom does not depend on it. */
+  'org.matrix.msc4306': true,
+  /** What is in the listed versions, for clients that look for it here. */
+  'org.matrix.e2e_cross_signing': true,
+  'org.matrix.msc2285.stable': true,
+  'org.matrix.msc2432': true,
+  'org.matrix.msc3440.stable': true,
+  'org.matrix.msc3771': true,
+  'org.matrix.msc3827.stable': true,
 }
 
 export const getVersions = route({
@@ -44,16 +65,25 @@ export const getCapabilities = route({
       'm.change_password': { enabled: config.password.enabled && !user.guest },
       'm.room_versions': {
         default: config.rooms.default_version,
-        available: Object.fromEntries(Object.keys(roomRules).map((version) => [version, 'stable'])),
+        available: Object.fromEntries(
+          Object.values(roomRules).map(({ version, stable }) => [version, stable ? 'stable' : 'unstable']),
+        ),
       },
       'm.set_displayname': { enabled: true },
       'm.set_avatar_url': { enabled: true },
       'm.profile_fields': { enabled: true },
       'm.3pid_changes': { enabled: false },
       'm.get_login_token': { enabled: !user.guest },
+      'm.delayed_events': delayedEvents(config),
+      'org.matrix.msc4140.delayed_events': delayedEvents(config),
+      ...(user.admin ? { 'm.account_moderation': { suspend: true, lock: true } } : {}),
     },
   }),
 })
+
+function delayedEvents({ delayed_events: { max_delay, max_per_user } }: Config): object {
+  return { max_delay_ms: max_delay, max_scheduled: max_per_user }
+}
 
 export const getWellKnownClient = route({
   method: 'GET',

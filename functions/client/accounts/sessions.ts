@@ -25,6 +25,7 @@ export const postLogout = route({
   path: '/_matrix/client/v3/logout',
   spec: 'client-server-api/#post_matrixclientv3logout',
   auth: 'guest',
+  locked: 'allowed',
   handle: ({ user: { user_id, device_id } }, { main }) => main.deleteDevices({ user_id, device_ids: [device_id] }),
 })
 
@@ -33,6 +34,7 @@ export const postLogoutAll = route({
   path: '/_matrix/client/v3/logout/all',
   spec: 'client-server-api/#post_matrixclientv3logoutall',
   auth: 'guest',
+  locked: 'allowed',
   handle: ({ user: { user_id } }, { main }) => main.deleteDevices({ user_id }),
 })
 

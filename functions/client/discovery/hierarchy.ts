@@ -22,7 +22,7 @@ export const getHierarchy = route({
   method: 'GET',
   path: '/_matrix/client/v1/rooms/:roomId/hierarchy',
   spec: 'client-server-api/#get_matrixclientv1roomsroomidhierarchy',
-  auth: 'guest',
+  auth: 'user',
   limit: 'read',
   sticky: 'room',
   params: v.object({ roomId: RoomId }),

@@ -63,7 +63,7 @@ async function resultsOf(deps: ClientDeps, user: Requester, criteria: Criteria, 
   const { rooms: _, ...rest } = filter
   const compiled = compileEventFilter(rest)
   const terms = searchTerms(criteria.search_term, termsMax)
-  const kinds = kindsOf(criteria, compiled)
+  const kinds = kindsOf(criteria)
   const rooms = (await roomsOf(deps, user, filter)).filter((room) => !from?.room || room.room_nid === from.room)
   if (terms.length === 0 || kinds.length === 0 || rooms.length === 0 || compiled.passesNone) return new RawJson(nothing)
 
@@ -118,10 +118,8 @@ async function resultJson(deps: ClientDeps, user: Requester, match: Match, wish:
   return `{"rank":${match.rank},"result":${event}${context}}`
 }
 
-function kindsOf(
-  { keys }: Criteria,
-  { matches }: { matches(event: { type: string }): boolean },
-): readonly SearchKind[] {
+function kindsOf({ keys, filter }: Criteria): readonly SearchKind[] {
+  const { matches } = compileEventFilter({ types: filter.types, not_types: filter.not_types })
   const types = ['m.room.message', 'm.room.name', 'm.room.topic']
   return types.flatMap((type) => {
     const kind = kindOfType(type)

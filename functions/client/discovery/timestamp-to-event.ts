@@ -17,7 +17,7 @@ export const getEventByTimestamp = route({
   method: 'GET',
   path: '/_matrix/client/v1/rooms/:roomId/timestamp_to_event',
   spec: 'client-server-api/#get_matrixclientv1roomsroomidtimestamp_to_event',
-  auth: 'guest',
+  auth: 'user',
   limit: 'read',
   sticky: 'room',
   params: v.object({ roomId: RoomId }),

@@ -46,6 +46,7 @@ export const putProfileField = route({
   path,
   spec: 'client-server-api/#put_matrixclientv3profileuseridkeyname',
   auth: 'guest',
+  suspended: 'refused',
   limit: 'account',
   params,
   body: v.custom<JsonObject>((body) => typeof body === 'object' && body !== null && !Array.isArray(body)),
@@ -75,6 +76,7 @@ export const deleteProfileField = route({
   path,
   spec: 'client-server-api/#delete_matrixclientv3profileuseridkeyname',
   auth: 'guest',
+  suspended: 'refused',
   limit: 'account',
   params,
   async handle({ params: { userId, keyName }, user }, { main }) {

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
 import { RawJson } from '../../../shared/http/route.ts'
-import { RoomId } from '../../../shared/matrix/ids.ts'
+import { RoomId, type UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { eventsByIds } from '../../../shared/storage/events.ts'
 import { roomOfEvent } from '../../../shared/storage/rooms.ts'
@@ -32,7 +32,7 @@ export const getOneEvent = route({
   method: 'GET',
   path: '/_matrix/client/v3/events/:eventId',
   spec: 'client-server-api/#get_matrixclientv3eventseventid',
-  auth: 'guest',
+  auth: 'user',
   params: v.object({ eventId: v.string() }),
   async handle({ params: { eventId }, user }, deps) {
     const roomId = await roomOfEvent(deps.sql, eventId)
@@ -42,8 +42,7 @@ export const getOneEvent = route({
 })
 
 async function oneEvent(deps: ClientDeps, roomId: RoomId, eventId: string, user: Requester): Promise<RawJson> {
-  // An event that is hidden and one that isn't there look the same, whatever the reason.
-  const view = await readerOf(deps).open(roomId, user.user_id).catch(hiddenRoom)
+  const view = await openForEvent(deps, roomId, user.user_id)
   const [json] = await eventsJson(deps, view, [await seenEvent(deps, view, eventId)], user)
   return new RawJson(json ?? '{}')
 }
@@ -101,6 +100,11 @@ export const getContext = route({
     )
   },
 })
+
+/** The room of an event that is asked for. One that is hidden and one that isn't there look the same, whatever the reason. */
+export function openForEvent(deps: ClientDeps, roomId: RoomId, user: UserId): Promise<RoomView> {
+  return readerOf(deps).open(roomId, user).catch(hiddenRoom)
+}
 
 /** Throws M_NOT_FOUND if the event is not in this room or not the user's to see. */
 export async function seenEvent(deps: ClientDeps, view: RoomView, eventId: string): Promise<SeenEvent> {

@@ -3,7 +3,7 @@
 import * as v from 'valibot'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
-import { accountDataOfRooms } from '../../../shared/storage/account-data.ts'
+import { accountDataOfRooms, isThere } from '../../../shared/storage/account-data.ts'
 import { isPublished } from '../../../shared/storage/aliases.ts'
 import { encodePaginationToken } from '../../../shared/streams/token.ts'
 import { timelinePage } from '../../../shared/timeline/timeline-page.ts'
@@ -34,7 +34,9 @@ export const getRoomInitialSync = route({
     ])
     const chunk = (await eventsJson(deps, view, seen, user)).toReversed()
     const start = encodePaginationToken(end ?? (seen.at(-1)?.event.position ?? 1) - 1)
-    const data = accountData.map(({ type, content }) => `{"content":${content},"type":${JSON.stringify(type)}}`)
+    const data = accountData
+      .filter(isThere)
+      .map(({ type, content }) => `{"content":${content},"type":${JSON.stringify(type)}}`)
     const head = {
       room_id: roomId,
       // Who reads as part of the world has none.

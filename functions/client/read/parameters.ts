@@ -1,6 +1,6 @@
 /** What the reading routes take in their query strings. */
 import * as v from 'valibot'
-import { compileEventFilter, RoomEventFilter } from '../../../shared/core/filter.ts'
+import { compileEventFilter, RoomEventFilter, relationConditions } from '../../../shared/core/filter.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { parseJson } from '../../../shared/matrix/parse-json.ts'
 import type { Direction } from '../../../shared/storage/events.ts'
@@ -52,6 +52,7 @@ export function filterOf(text: string | undefined): ParsedFilter {
     parsed.output
   const compiled = compileEventFilter(parsed.output)
   const passesAll = compiled.passesAll && !related_by_senders && !related_by_rel_types
-  const conditions = { types, not_types, senders, not_senders, related_by_senders, related_by_rel_types }
+  const related = { related_by_senders, related_by_rel_types }
+  const conditions = { types, not_types, senders, not_senders, ...relationConditions(parsed.output), ...related }
   return { filter: passesAll ? undefined : { conditions, compiled }, lazyLoadMembers: lazy_load_members === true }
 }

@@ -164,6 +164,30 @@ describe('client-server-api GET /messages', () => {
     expect(bodies(body.chunk)).toEqual(expected)
   })
 
+  test.each([
+    { rel_types: ['m.thread'], expected: ['in the thread'] },
+    { rel_types: ['m.reference', 'm.thread'], expected: ['in the thread', 'a reference'] },
+    { rel_types: ['m.thread'], not_rel_types: ['m.thread'], expected: [] },
+    { rel_types: [], expected: [] },
+    { not_rel_types: ['m.thread'], expected: ['one', 'a reference'] },
+    { not_rel_types: ['m.thread', 'm.reference'], expected: ['one'] },
+    { not_rel_types: [], expected: ['one', 'in the thread', 'a reference'] },
+  ])('MSC3874: filter %j', async ({ expected, rel_types, not_rel_types }) => {
+    const room = await f.room(alice)
+    const event_id = await f.message(room, alice, 'one')
+    await f.message(room, alice, 'in the thread', { 'm.relates_to': { rel_type: 'm.thread', event_id } })
+    await f.message(room, alice, 'a reference', { 'm.relates_to': { rel_type: 'm.reference', event_id } })
+    const filter = JSON.stringify({
+      types: ['m.room.message'],
+      'org.matrix.msc3874.rel_types': rel_types,
+      'org.matrix.msc3874.not_rel_types': not_rel_types,
+    })
+    for (const limit of ['50', '1']) {
+      const { body } = await messages(alice, room, { dir: 'f', filter, limit })
+      expect(bodies(body.chunk)).toEqual(expected.slice(0, Number(limit)))
+    }
+  })
+
   test('lazy_load_members gives the senders of the page, as they were', async () => {
     const room = await f.room(alice)
     await f.member(room, bob, 'join')

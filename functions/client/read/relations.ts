@@ -27,17 +27,25 @@ const relationsRoute = (
     method: 'GET',
     path: `/_matrix/client/v1/rooms/:roomId/relations/${path}`,
     spec: `client-server-api/#${spec}`,
-    auth: 'guest',
+    auth: 'user',
     sticky: 'room',
     params,
-    query: v.object({ from: text, to: text, limit: text, dir: text, recurse: text }),
+    query: v.object({
+      from: text,
+      to: text,
+      limit: text,
+      dir: text,
+      recurse: text,
+      'org.matrix.msc3981.recurse': text,
+    }),
     async handle({ params: { roomId, eventId, relType, eventType }, query, user }, deps) {
       const reader = readerOf(deps)
       const view = await reader.open(roomId, user.user_id)
       await seenEvent(deps, view, eventId)
       const direction = directionOf(query.dir, 'b')
       const limit = Math.max(1, limitOf(query.limit, limits))
-      const recurse = flagOf(query.recurse, 'recurse')
+      const asked = query.recurse ?? query['org.matrix.msc3981.recurse']
+      const recurse = flagOf(asked, 'recurse')
       const from = query.from ? parsePaginationToken(query.from) : undefined
       const to = query.to ? parsePaginationToken(query.to, 'to') : undefined
       const after = direction === 'f' ? from : to
@@ -63,7 +71,7 @@ const relationsRoute = (
         json += `,"next_batch":"${encodePaginationToken(direction === 'f' ? last.position : last.position - 1)}"`
       }
       if (query.from) json += `,"prev_batch":${JSON.stringify(query.from)}`
-      if (query.recurse !== undefined) json += `,"recursion_depth":${recurse ? recursionDepth : 1}`
+      if (asked !== undefined) json += `,"recursion_depth":${recurse ? recursionDepth : 1}`
       return new RawJson(`${json}}`)
     },
   })

@@ -5,6 +5,7 @@ import { getMessages } from './messages.ts'
 import { getPublicRooms, postPublicRooms } from './public-rooms.ts'
 import { getRelations, getRelationsOfEventType, getRelationsOfType, getThreads } from './relations.ts'
 import { getJoinedMembers, getJoinedRooms, getMembers, getState, getStateWithKey, getStateWithoutKey } from './state.ts'
+import * as threadSubscriptions from './thread-subscriptions.ts'
 
 export const readRoutes = [
   getMessages,
@@ -24,4 +25,5 @@ export const readRoutes = [
   getPublicRooms,
   postPublicRooms,
   getRoomInitialSync,
+  ...Object.values(threadSubscriptions),
 ] as const

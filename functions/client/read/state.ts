@@ -117,7 +117,7 @@ export const getJoinedMembers = route({
   method: 'GET',
   path: '/_matrix/client/v3/rooms/:roomId/joined_members',
   spec: 'client-server-api/#get_matrixclientv3roomsroomidjoined_members',
-  auth: 'guest',
+  auth: 'user',
   sticky: 'room',
   params: v.object({ roomId: RoomId }),
   async handle({ params, user }, deps) {
@@ -136,7 +136,7 @@ export const getJoinedRooms = route({
   method: 'GET',
   path: '/_matrix/client/v3/joined_rooms',
   spec: 'client-server-api/#get_matrixclientv3joined_rooms',
-  auth: 'guest',
+  auth: 'user',
   sticky: 'user',
   handle: async ({ user }, { sql }) => ({ joined_rooms: await joinedRooms(sql, user.user_id) }),
 })

@@ -11,6 +11,7 @@ export const createRoom = route({
   path: '/_matrix/client/v3/createRoom',
   spec: 'client-server-api/#post_matrixclientv3createroom',
   auth: 'user',
+  suspended: 'refused',
   limit: 'room_creation',
   body: v.object({
     room_version: text,
@@ -34,6 +35,7 @@ export const upgradeRoom = route({
   path: '/_matrix/client/v3/rooms/:roomId/upgrade',
   spec: 'client-server-api/#post_matrixclientv3roomsroomidupgrade',
   auth: 'user',
+  suspended: 'refused',
   limit: 'room_creation',
   sticky: 'room',
   params: v.object({ roomId: RoomId }),

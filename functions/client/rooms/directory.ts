@@ -27,6 +27,7 @@ export const putAlias = route({
   path,
   spec: 'client-server-api/#put_matrixclientv3directoryroomroomalias',
   auth: 'user',
+  suspended: 'refused',
   limit: 'message',
   params,
   body: v.object({ room_id: RoomId }),
@@ -39,6 +40,7 @@ export const deleteAlias = route({
   path,
   spec: 'client-server-api/#delete_matrixclientv3directoryroomroomalias',
   auth: 'user',
+  suspended: 'refused',
   params,
   async handle({ params: { roomAlias: alias }, user: { user_id } }, { main, config, sql }) {
     if (serverNameOf(alias) !== config.server_name) {
@@ -87,6 +89,7 @@ export const putRoomVisibility = route({
   path: listPath,
   spec: 'client-server-api/#put_matrixclientv3directorylistroomroomid',
   auth: 'user',
+  suspended: 'refused',
   params: v.object({ roomId: RoomId }),
   body: v.object({ visibility: v.optional(v.picklist(['public', 'private']), 'public') }),
   emptyBody: true,

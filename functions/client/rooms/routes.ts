@@ -1,5 +1,6 @@
 /** Writing to rooms: creation, membership, events, aliases. */
 import { createRoom, upgradeRoom } from './creation.ts'
+import { delayedEventRoutes } from './delayed-events.ts'
 import { deleteAlias, getAlias, getRoomAliases, getRoomVisibility, putAlias, putRoomVisibility } from './directory.ts'
 import {
   banUser,
@@ -21,6 +22,7 @@ export const roomRoutes = [
   putState,
   putStateWithKey,
   redactEvent,
+  ...delayedEventRoutes,
   joinRoom,
   joinRoomById,
   knockRoom,

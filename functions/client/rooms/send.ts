@@ -2,7 +2,9 @@
 import * as v from 'valibot'
 import { Content } from '../../../shared/commands/rooms.ts'
 import { EventId, RoomId } from '../../../shared/matrix/ids.ts'
+import { suspendedError } from '../../../shared/matrix/matrix-error.ts'
 import { route } from '../deps.ts'
+import { DelayQuery, delayParameter, schedule, tooLongByQuery } from './delayed-events.ts'
 
 export const sendMessage = route({
   method: 'PUT',
@@ -12,16 +14,19 @@ export const sendMessage = route({
   limit: 'message',
   sticky: 'room',
   params: v.object({ roomId: RoomId, eventType: v.string(), txnId: v.string() }),
+  query: DelayQuery,
   body: Content,
-  handle: ({ params, body, user: { user_id, device_id } }, { main }) =>
-    main.sendEvent({
-      room_id: params.roomId,
-      user_id,
-      device_id,
-      txn_id: params.txnId,
-      type: params.eventType,
-      content: body,
-    }),
+  // Who schedules again is told what was scheduled, by the transaction id alone.
+  emptyBody: (query) => query.has(delayParameter),
+  handle({ params: { roomId: room_id, eventType: type, txnId: txn_id }, query, body: content, user }, deps) {
+    const delay_ms = query[delayParameter]
+    if (delay_ms !== undefined) {
+      return schedule(deps, user, { room_id, txn_id, type, content, delay_ms }, tooLongByQuery)
+    }
+    const { user_id, device_id, suspended } = user
+    if (suspended && type !== 'm.room.redaction') throw suspendedError()
+    return deps.main.sendEvent({ room_id, user_id, device_id, txn_id, type, content, suspended })
+  },
 })
 
 const stateRoute = (path: string, params: v.GenericSchema<unknown, { roomId: RoomId; type: string; key: string }>) =>
@@ -30,12 +35,20 @@ const stateRoute = (path: string, params: v.GenericSchema<unknown, { roomId: Roo
     path,
     spec: 'client-server-api/#put_matrixclientv3roomsroomidstateeventtypestatekey',
     auth: 'guest',
+    suspended: 'refused',
     limit: 'message',
     sticky: 'room',
     params,
+    query: DelayQuery,
     body: Content,
-    handle: ({ params: { roomId, type, key }, body, user: { user_id, device_id, guest } }, { main }) =>
-      main.sendEvent({ room_id: roomId, user_id, device_id, guest, type, state_key: key, content: body }),
+    handle({ params: { roomId: room_id, type, key: state_key }, query, body: content, user }, deps) {
+      const delay_ms = query[delayParameter]
+      if (delay_ms !== undefined) {
+        return schedule(deps, user, { room_id, type, state_key, content, delay_ms }, tooLongByQuery)
+      }
+      const { user_id, device_id, guest } = user
+      return deps.main.sendEvent({ room_id, user_id, device_id, guest, type, state_key, content })
+    },
   })
 
 /** The key may be empty, and may hold slashes that came unencoded. */
@@ -64,11 +77,12 @@ export const redactEvent = route({
   params: v.object({ roomId: RoomId, eventId: EventId, txnId: v.string() }),
   body: Content,
   emptyBody: true,
-  handle: ({ params, body, user: { user_id, device_id } }, { main }) =>
+  handle: ({ params, body, user: { user_id, device_id, suspended } }, { main }) =>
     main.sendEvent({
       room_id: params.roomId,
       user_id,
       device_id,
+      suspended,
       txn_id: params.txnId,
       type: 'm.room.redaction',
       redacts: params.eventId,

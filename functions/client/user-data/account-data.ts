@@ -6,10 +6,14 @@ import { RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { accountDataOf } from '../../../shared/storage/account-data.ts'
 import { pushRulesFor } from '../../../shared/storage/push-rules.ts'
+import { noAccountData } from '../../../shared/streams/account-data.ts'
 import { route } from '../deps.ts'
 
 /** Types that have an API of their own and that clients must not write here. */
 const managed = new Set(['m.fully_read', 'm.push_rules'])
+
+/** Of taking an entry away. */
+const removal = 'https://github.com/matrix-org/matrix-spec-proposals/pull/3391'
 
 const AccountDataType = v.pipe(v.string(), v.minLength(1), v.maxBytes(255))
 
@@ -52,6 +56,19 @@ export const getAccountData = route({
   },
 })
 
+export const deleteAccountData = route({
+  method: 'DELETE',
+  path: '/_matrix/client/unstable/org.matrix.msc3391/user/:userId/account_data/:type',
+  spec: removal,
+  auth: 'user',
+  params: v.object({ userId: UserId, type: AccountDataType }),
+  async handle({ params: { userId, type }, user }, { main }) {
+    own(userId, user)
+    checkWritable(type)
+    return main.setAccountData({ user_id: userId, type, content: noAccountData })
+  },
+})
+
 export const putRoomAccountData = route({
   method: 'PUT',
   path: '/_matrix/client/v3/user/:userId/rooms/:roomId/account_data/:type',
@@ -79,6 +96,20 @@ export const getRoomAccountData = route({
     const content = await accountDataOf(sql, { user_id: userId, room_id: roomId, type })
     if (content === undefined) throw new MatrixError('M_NOT_FOUND', 'There is no account data of this type')
     return new RawJson(content)
+  },
+})
+
+export const deleteRoomAccountData = route({
+  method: 'DELETE',
+  path: '/_matrix/client/unstable/org.matrix.msc3391/user/:userId/rooms/:roomId/account_data/:type',
+  spec: removal,
+  auth: 'user',
+  sticky: 'room',
+  params: v.object({ userId: UserId, roomId: RoomId, type: AccountDataType }),
+  async handle({ params: { userId, roomId, type }, user }, { main }) {
+    own(userId, user)
+    checkWritable(type)
+    return main.setAccountData({ user_id: userId, room_id: roomId, type, content: noAccountData })
   },
 })
 

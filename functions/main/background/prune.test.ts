@@ -14,12 +14,19 @@ const now = 1_700_000_000_000
 
 test('what has outlived its retention goes, everything else stays', async () => {
   const { sql } = database
+  await sql`insert into registration_tokens (token, created_ts) values ('token', 1)`
+  await sql`insert into delayed_events (delay_id, shard, user_id, room_id, type, content, delay_ms, scheduled_ts, send_ts)
+    values ('scheduled', 1, '@a:x', '!r:x', 't', '{}', 1, 1, 1)`
   for (const [key, age] of [
     ['old', 1.1],
     ['young', 0.9],
   ] as const) {
     const ts = Math.floor(now - age * dayMs)
     await sql`insert into idempotency (scope, key, response, created_ts) values ('s', ${key}, '{}', ${ts})`
+    const week = Math.floor(now - 7 * age * dayMs)
+    await sql`insert into delayed_events (delay_id, shard, user_id, room_id, type, content, delay_ms, scheduled_ts,
+        send_ts, finalised_ts) values (${key}, 1, '@a:x', '!r:x', 't', '{}', 1, ${week}, ${week}, ${week})`
+    await sql`insert into registration_token_holds values (${key}, 'token', ${now + (key === 'old' ? -1 : 1)})`
     await sql`insert into uia_sessions (session_id, operation, created_ts) values (${key}, 'x', ${ts})`
     await sql`insert into access_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
     await sql`insert into refresh_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
@@ -51,6 +58,8 @@ test('what has outlived its retention goes, everything else stays', async () => 
     login_tokens: 1,
     openid_tokens: 1,
     url_previews: 1,
+    delayed_events: 1,
+    registration_token_holds: 1,
     push_deviations: 4,
     invalidations: 2,
   })

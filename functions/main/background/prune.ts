@@ -10,6 +10,8 @@ const retention = {
   uiaSessionsMs: dayMs,
   /** A client that was told of its token's expiry late can still be told apart from one with a made-up token. */
   expiredTokensMs: dayMs,
+  /** Of events that were sent or cancelled. */
+  delayedEventsMs: 7 * dayMs,
   pushDeviationsMs: 90 * dayMs,
   /** Readers that miss more than this start anew. */
   invalidations: 100_000,
@@ -26,6 +28,8 @@ export interface Pruned {
   readonly login_tokens: number
   readonly openid_tokens: number
   readonly url_previews: number
+  readonly delayed_events: number
+  readonly registration_token_holds: number
   readonly push_deviations: number
   readonly invalidations: number
 }
@@ -64,6 +68,15 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     url_previews: await repeat(
       () => sql`delete from url_previews where key in (
         select key from url_previews where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    delayed_events: await repeat(
+      () => sql`delete from delayed_events where delay_id in (
+        select delay_id from delayed_events where finalised_ts < ${now - retention.delayedEventsMs}
+        limit ${rowsPerStatement})`,
+    ),
+    registration_token_holds: await repeat(
+      () => sql`delete from registration_token_holds where session_id in (
+        select session_id from registration_token_holds where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     push_deviations: await prunePushDeviations(sql, now, signal),
     invalidations: await repeat(

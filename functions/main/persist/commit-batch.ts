@@ -7,7 +7,8 @@ import { type EncodedKeys, encodeKeys } from './commit-keys.ts'
 import type { EventWrite, RoomHeadWrite, RoomSummaryWrite, Unplaced, Writes } from './writes.ts'
 
 /** The streams that a commit appends to, in the order in which it takes their locks;
- *  those of keys are `commit_keys`'s, that of messages to devices is `commit_to_device`'s. */
+ *  those of keys are `commit_keys`'s, that of messages to devices is `commit_to_device`'s, that of thread subscriptions
+ *  `commit_thread_subscriptions`'s. */
 export const committedStreams = [
   'events',
   'receipts',
@@ -16,6 +17,7 @@ export const committedStreams = [
   'device_lists',
   'key_counts',
   'to_device',
+  'thread_subscriptions',
 ] as const
 export type CommittedStream = (typeof committedStreams)[number]
 export type Counts = readonly [events: number, receipts: number, account_data: number, invalidations: number]

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import postgres from 'postgres'
 import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
 import type { EncodedBatch } from './commit-batch.ts'
+import { commitThreadSubscriptions, threadSubscriptionsPlace } from './commit-thread-subscriptions.ts'
 import { commitToDevice, toDevicePlace } from './commit-to-device.ts'
 import type { Writes } from './writes.ts'
 
@@ -162,7 +163,8 @@ async function send(
   )
   const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
   const toDevice = commitToDevice(tx, writer, batch)
-  if (further.length === 0 && !keys && toDevice.length === 0) {
+  const subscriptions = commitThreadSubscriptions(tx, writer, batch)
+  if (further.length === 0 && !keys && toDevice.length + subscriptions.length === 0) {
     const [row] = await commitBatch
     assert(row, 'commit_batch returns the positions')
     return parsePositions(row.positions)
@@ -176,6 +178,7 @@ async function send(
     commitBatch,
     ...commitKeys,
     ...toDevice,
+    ...subscriptions,
     ...further,
     tx.unsafe('commit'),
   ])
@@ -186,7 +189,9 @@ async function send(
   assert(row, 'commit_batch returns the positions')
   const [keyRow] = (await commitKeys[0]) ?? []
   const [toDeviceRow] = (await toDevice[0]) ?? []
+  const [subscriptionsRow] = (await subscriptions[0]) ?? []
   const positions = [...parsePositions(row.positions), ...(keyRow ? parsePositions(keyRow.positions) : [])]
   if (toDeviceRow) positions[toDevicePlace] = toDeviceRow.position
+  if (subscriptionsRow) positions[threadSubscriptionsPlace] = subscriptionsRow.position
   return positions
 }

@@ -19,6 +19,7 @@ import {
   openCommitConnection,
   type Positions,
 } from './commit-connection.ts'
+import { threadSubscriptionsPlace } from './commit-thread-subscriptions.ts'
 import { toDevicePlace } from './commit-to-device.ts'
 import type { Committer, Unplaced, Writes } from './writes.ts'
 
@@ -171,6 +172,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     const deviceLists = all((writes) => writes.device_lists)
     const keyCounts = all((writes) => writes.key_counts)
     const toDevice = all((writes) => writes.to_device?.map(({ user_id, device_id }) => ({ user_id, device_id })))
+    const subscriptions = all((writes) => writes.thread_subscriptions?.map(({ unsubscribed_at: _, ...row }) => row))
     // Invalidations first: who reads an event's row must not meet it with a cache from before it.
     if (invalidations.length > 0) publish('invalidations', 3, after, invalidations)
     if (events.length > 0) publish('events', 0, after, events)
@@ -182,6 +184,7 @@ export function createCommitter(options: CommitterOptions): Committer {
     if (deviceLists.length > 0) publish('device_lists', 4, after, deviceLists)
     if (keyCounts.length > 0) publish('key_counts', 5, after, keyCounts)
     if (toDevice.length > 0) publish('to_device', toDevicePlace, after, toDevice)
+    if (subscriptions.length > 0) publish('thread_subscriptions', threadSubscriptionsPlace, after, subscriptions)
   }
 
   async function flush(batch: readonly Queued[]): Promise<void> {

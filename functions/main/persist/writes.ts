@@ -8,6 +8,7 @@ import type { EventRow } from '../../../shared/streams/events.ts'
 import type { InvalidationRow } from '../../../shared/streams/invalidations.ts'
 import type { KeyCountRow } from '../../../shared/streams/key-counts.ts'
 import type { ReceiptRow } from '../../../shared/streams/receipts.ts'
+import type { ThreadSubscriptionRow } from '../../../shared/streams/thread-subscriptions.ts'
 import type { ToDeviceRow } from '../../../shared/streams/to-device.ts'
 
 export type Unplaced<Row> = Omit<Row, 'position'>
@@ -40,6 +41,12 @@ export interface ToDeviceWrite extends Unplaced<ToDeviceRow> {
   readonly type: string
   /** JSON text. */
   readonly content: string
+}
+
+/** A thread that a user follows from now on, or no longer does. */
+export interface ThreadSubscriptionWrite extends Unplaced<ThreadSubscriptionRow> {
+  /** In stream events: what came up to here subscribes nobody again. */
+  readonly unsubscribed_at: number | null
 }
 
 /** A room's first appearance. */
@@ -144,6 +151,7 @@ export interface Writes {
   readonly key_counts?: readonly Unplaced<KeyCountRow>[]
   readonly key_claims?: readonly KeyClaimWrite[]
   readonly to_device?: readonly ToDeviceWrite[]
+  readonly thread_subscriptions?: readonly ThreadSubscriptionWrite[]
   /** Recorded in the same commit; a repeat is answered from it. A key that is there already fails this write. */
   readonly idempotency?: { readonly scope: string; readonly key: string; readonly response: string }
   /** Further statements, sent in one flight with the rest; none may depend on another's result. They may refer to
@@ -184,6 +192,7 @@ export function joinWrites(...parts: readonly Writes[]): Writes {
     key_counts: parts.flatMap((part) => part.key_counts ?? []),
     key_claims: parts.flatMap((part) => part.key_claims ?? []),
     to_device: parts.flatMap((part) => part.to_device ?? []),
+    thread_subscriptions: parts.flatMap((part) => part.thread_subscriptions ?? []),
     ...(idempotency ? { idempotency } : {}),
     ...(also.length ? { also: (tx: WriteTx) => also.flatMap((statements) => statements(tx)) } : {}),
   }

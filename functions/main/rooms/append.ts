@@ -12,8 +12,9 @@ import { limits } from '../../../shared/matrix/limits.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { Pdu } from '../../../shared/matrix/pdu.ts'
 import type { SigningKey } from '../../../shared/matrix/signatures.ts'
+import { defaultClass } from '../../../shared/storage/push-rules.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
-import type { EventRow } from '../../../shared/streams/events.ts'
+import type { EventRow, PushDeviation } from '../../../shared/streams/events.ts'
 import type { Nids } from '../persist/nids.ts'
 import { type StateTrees, stateMapKey } from '../persist/state-types.ts'
 import type { EventWrite, Unplaced, Writes } from '../persist/writes.ts'
@@ -50,6 +51,10 @@ export interface Draft {
   readonly origin_server_ts?: number | undefined
   readonly device_id?: string | undefined
   readonly txn_id?: string | undefined
+  /** Of the delayed event that it was. */
+  readonly delay_id?: string | undefined
+  /** A member event that is not to notify the user it is about. */
+  readonly unnoticed?: boolean | undefined
 }
 
 export interface Appended {
@@ -138,12 +143,14 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   }
   if (draft.device_id !== undefined) row.device_id = draft.device_id
   if (draft.txn_id !== undefined) row.txn_id = draft.txn_id
+  if (draft.delay_id !== undefined) row.delay_id = draft.delay_id
 
   const reading = deps.pushClasses.settled()
   if (reading) await reading
   const { push, deviations } = pushOutcome(deps, room, pdu)
   row.push = push
-  if (deviations.length > 0) row.deviations = [...deviations]
+  if (draft.unnoticed && state_key !== undefined) row.deviations = withoutNotice(deviations, state_key)
+  else if (deviations.length > 0) row.deviations = [...deviations]
 
   // From here on nothing waits and nothing fails: the room moves on.
   if (hashes) deps.referenceHashes.remember(rules, { ...built, event_id: pdu.event_id })
@@ -289,6 +296,11 @@ export function pushOutcome(deps: AppendDeps, room: Room, pdu: Pdu): ReturnType<
       return powerLevelOf(room.rules, state, pdu.sender) >= notificationLevel(room.rules, state, key)
     },
   })
+}
+
+function withoutNotice(deviations: readonly PushDeviation[], user_id: string): PushDeviation[] {
+  const others = deviations.filter((deviation) => deviation.user_id !== user_id)
+  return [...others, { user_id, class_id: defaultClass, push: 0 }]
 }
 
 export interface Relation {

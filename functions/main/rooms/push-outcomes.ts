@@ -110,7 +110,7 @@ export class RoomPush {
       deviations.push({ user_id, class_id: defaultClass, push })
     }
     for (const user_id of this.#ignoring(event.sender)) {
-      if (!this.#displayNames.has(user_id)) continue
+      if (!this.#displayNames.has(user_id) && !this.#isInvited(user_id, event)) continue
       deviations = deviations?.filter((deviation) => deviation.user_id !== user_id) ?? []
       deviations.push({ user_id, class_id: defaultClass, push: 0 })
     }

@@ -361,3 +361,37 @@ test('whoever joins, dies, freezes, wakes or ends: every write is its owner’s,
     { numRuns: 3 },
   )
 }, 60_000)
+
+test('before it starts it takes nothing, whatever it hears: nobody follows yet what it gains', async () => {
+  const sql = connectForWriting({ url: database.url, connections: 1, applicationName: 'test-main' })
+  let moved = () => {}
+  const leases = await createShardLeases({
+    table: leaseTable(sql),
+    clock: systemClock,
+    url: '',
+    standby: false,
+    announcer: {
+      owned() {},
+      moved: async () => {},
+      onMoved(look) {
+        moved = look
+        return () => {}
+      },
+    },
+    log: { info() {}, warn() {}, error() {} },
+    onFatal(error) {
+      throw error
+    },
+    ...timing,
+  })
+  moved()
+  await sleep(timing.beatMs * 2)
+  expect(leases.owned).toEqual([])
+  const gained: number[] = []
+  leases.onGained((shards) => void gained.push(...shards))
+  leases.start()
+  await vi.waitFor(() => expect(gained).toHaveLength(shardCount))
+  await leases.release()
+  await leases.leave()
+  await sql.end()
+})

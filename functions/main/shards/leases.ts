@@ -86,6 +86,8 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
   let leaseUntil = clock.now() + ttlMs
   /** Since when every beat came in time. Who was away itself can't tell who else was, so it buries nobody. */
   let steadySince = clock.now()
+  /** Before that nobody follows what is gained. */
+  let started = false
   let ended = false
   let stopping: Promise<void> | undefined
   let cancel = () => {}
@@ -267,7 +269,9 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
     while (leaving.size > 0 && !ended) await new Promise<void>((resolve) => clock.after(soonMs, resolve))
   }
 
-  const unsubscribe = announcer?.onMoved(() => void look())
+  const unsubscribe = announcer?.onMoved(() => {
+    if (started) void look()
+  })
 
   return {
     id,
@@ -302,7 +306,10 @@ export async function createShardLeases(options: ShardLeasesOptions): Promise<Sh
       lost.add(listener)
       return () => lost.delete(listener)
     },
-    start: () => void look(),
+    start() {
+      started = true
+      void look()
+    },
     release() {
       stopping ??= stop()
       return stopping

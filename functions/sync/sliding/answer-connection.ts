@@ -165,7 +165,10 @@ async function readRest(seen: Look, { rooms, shown }: Told) {
     accountData: inScope(extensions.account_data),
     receipts: inScope(extensions.receipts),
     typing: inScope(extensions.typing),
-    globalAccountData: extensions.account_data?.enabled ?? false,
+    apart: {
+      globalAccountData: extensions.account_data?.enabled ?? false,
+      threadSubscriptions: extensions['io.element.msc4308.thread_subscriptions']?.enabled ?? false,
+    },
   }
   const labelled = since ? roomsWithAccountData(user, since, upTo) : undefined
   const next = nextState(state, { live: deps.live, user, selection, told: rooms, scopes, labelled, since, upTo })

@@ -23,11 +23,16 @@ export interface SentRoom {
   readonly members: readonly string[]
 }
 
-export interface ConnectionState {
+/** What is not told room by room, and whether it was told up to the connection's position. */
+export interface SentApart {
+  /** Account data that is not of a room. */
+  readonly globalAccountData: boolean
+  readonly threadSubscriptions: boolean
+}
+
+export interface ConnectionState extends SentApart {
   readonly id: string
   readonly rooms: ReadonlyMap<number, SentRoom>
-  /** Account data that is not of a room was told up to the connection's position. */
-  readonly globalAccountData: boolean
   /** The JSON under which it is stored. */
   readonly text: string
 }
@@ -54,6 +59,8 @@ const Further = v.tuple([natural, v.number(), v.number(), v.array(natural)])
 const Stored = v.strictObject({
   v: v.literal(1),
   g: v.boolean(),
+  /** Thread subscriptions; left out where they were not told. */
+  t: v.optional(v.literal(true)),
   r: v.array(Alternatives),
   u: v.array(v.string()),
   s: v.array(Group),
@@ -61,15 +68,19 @@ const Stored = v.strictObject({
 })
 
 /** Of a connection that has told nothing yet. */
-export const nothingSent: ConnectionState = connectionState(new Map(), false)
+export const nothingSent: ConnectionState = connectionState(new Map(), {
+  globalAccountData: false,
+  threadSubscriptions: false,
+})
 
-export function connectionState(rooms: ReadonlyMap<number, SentRoom>, globalAccountData: boolean): ConnectionState {
-  const text = encode(rooms, globalAccountData)
+export function connectionState(rooms: ReadonlyMap<number, SentRoom>, apart: SentApart): ConnectionState {
+  const text = encode(rooms, apart)
   const id = createHash('sha256').update(text).digest('base64url').slice(0, 16)
-  return { id, rooms, globalAccountData, text }
+  const { globalAccountData, threadSubscriptions } = apart
+  return { id, rooms, globalAccountData, threadSubscriptions, text }
 }
 
-function encode(rooms: ReadonlyMap<number, SentRoom>, globalAccountData: boolean): string {
+function encode(rooms: ReadonlyMap<number, SentRoom>, apart: SentApart): string {
   const configs = new Map<string, number>()
   const users = new Map<string, number>()
   const groups = new Map<string, { head: [number, number, number]; nids: number[] }>()
@@ -92,7 +103,8 @@ function encode(rooms: ReadonlyMap<number, SentRoom>, globalAccountData: boolean
   }
   const stored = {
     v: 1,
-    g: globalAccountData,
+    g: apart.globalAccountData,
+    ...(apart.threadSubscriptions ? { t: true } : {}),
     r: [...configs.keys()].map((text): unknown => JSON.parse(text)),
     u: [...users.keys()],
     s: [...groups.values()].map(({ head, nids }) => [...head, differences(nids)]),
@@ -138,7 +150,7 @@ export function parseConnectionState(text: string): ConnectionState | undefined 
   }
   const parsed = v.safeParse(Stored, json)
   if (!parsed.success) return undefined
-  const { g, r, u, s, x } = parsed.output
+  const { g, t, r, u, s, x } = parsed.output
   const configs = r.map(required)
   const rooms = new Map<number, SentRoom>()
   for (const [config, limit, flags, nids] of s) {
@@ -171,5 +183,6 @@ export function parseConnectionState(text: string): ConnectionState | undefined 
       members: members.flatMap((index) => u[index] ?? []),
     })
   }
-  return { id: createHash('sha256').update(text).digest('base64url').slice(0, 16), rooms, globalAccountData: g, text }
+  const id = createHash('sha256').update(text).digest('base64url').slice(0, 16)
+  return { id, rooms, globalAccountData: g, threadSubscriptions: t === true, text }
 }

@@ -34,6 +34,9 @@ const sent = {
   members: [],
 } as const
 
+const told = { globalAccountData: true, threadSubscriptions: true }
+const untold = { globalAccountData: false, threadSubscriptions: false }
+
 describe('the state of a connection', () => {
   test('what is stored is what was told; its name comes from its contents', () => {
     const rooms = new Map([
@@ -42,16 +45,19 @@ describe('the state of a connection', () => {
       [1_000_002, { ...sent, receipts: 'never', accountData: false, staleTyping: true } as const],
       [7, { ...sent, events: 12, receipts: 3, members: [alice, '@b:test'] }],
     ])
-    const state = connectionState(rooms, true)
+    const state = connectionState(rooms, told)
     const stored = parseConnectionState(state.text)
     expect(Object.fromEntries(stored?.rooms ?? [])).toEqual(Object.fromEntries(rooms))
-    expect([stored?.id, stored?.globalAccountData]).toEqual([state.id, true])
-    expect(connectionState(new Map([...rooms].reverse()), true).id).toBe(state.id)
-    expect(connectionState(new Map([[5, sent]]), true).id).not.toBe(state.id)
+    expect(stored).toMatchObject({ ...told, id: state.id })
+    const some = { ...told, threadSubscriptions: false }
+    expect(parseConnectionState(connectionState(rooms, some).text)).toMatchObject(some)
+    expect(connectionState(rooms, some).id).not.toBe(state.id)
+    expect(connectionState(new Map([...rooms].reverse()), told).id).toBe(state.id)
+    expect(connectionState(new Map([[5, sent]]), told).id).not.toBe(state.id)
   })
   test('1,500 rooms are few kilobytes', () => {
     const rooms = new Map(Array.from({ length: 1_500 }, (_, i) => [40_000_000 + i * 1_024, sent]))
-    expect(connectionState(rooms, true).text.length).toBeLessThan(8_000)
+    expect(connectionState(rooms, told).text.length).toBeLessThan(8_000)
   })
   test.each([
     '',
@@ -64,10 +70,18 @@ describe('the state of a connection', () => {
 })
 
 const owner = (device: string, connection: string) => {
-  const requester = { user_id: alice, device_id: device as DeviceId, admin: false, guest: false, token_hash: '' }
+  const requester = {
+    user_id: alice,
+    device_id: device as DeviceId,
+    admin: false,
+    guest: false,
+    locked: false,
+    suspended: false,
+    token_hash: '',
+  }
   return { requester, owner: connectionOwner(requester, connection) }
 }
-const stateOf = (nid: number): ConnectionState => connectionState(new Map([[nid, sent]]), false)
+const stateOf = (nid: number): ConnectionState => connectionState(new Map([[nid, sent]]), untold)
 
 describe.each(['memory', ...(redisInstalled ? ['redis'] : [])])('states that handlers share (%s)', (kind) => {
   let server: RedisServer | undefined

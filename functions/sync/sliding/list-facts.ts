@@ -3,10 +3,12 @@
 import type { ReadSql } from '../../../shared/storage/sql.ts'
 import { forgottenRooms } from '../../../shared/storage/sync-members.ts'
 import { type RoomFacts, roomFacts, spaceChildren } from '../../../shared/storage/sync-sliding.ts'
+import type { StreamPositions } from '../../../shared/streams/registry.ts'
 import type { LiveUser, UserRoom } from '../live-user.ts'
 import { type Soon, soon } from '../soon.ts'
 import type { ListFilters, SlidingRequest } from './request.ts'
 import { labelsOf, type RoomLabels } from './room-labels.ts'
+import { roomsByActivity } from './room-order.ts'
 
 export interface ListFacts {
   readonly labels: RoomLabels
@@ -28,18 +30,18 @@ export function factsOf(room: UserRoom): RoomFacts | undefined {
   return room.room?.facts ?? factsOutside.get(room)
 }
 
-/** A promise where something has to be read; when it is there, ask again, until nothing has. */
+/** At the present positions of the streams. A promise where something has to be read; when it is there, ask again, until nothing has. */
 export function listFacts(
   sql: ReadSql,
   user: LiveUser,
   { lists }: Pick<SlidingRequest, 'lists'>,
-  invalidations: number,
+  at: Pick<StreamPositions, 'events' | 'invalidations'>,
 ): ListFacts | Promise<unknown> {
   const labels = labelsOf(sql, user)
   const missing = lists.some(({ filters }) => filters && looksAtFacts(filters)) ? withoutFacts(user) : []
   const facts = missing.length > 0 ? readFacts(sql, missing) : undefined
   const spaces = childrenIn(sql, user, lists)
-  const forgotten = forgottenAmong(sql, user, invalidations)
+  const forgotten = forgottenAmong(sql, user, at)
   for (const part of [labels, facts, spaces, forgotten]) {
     if (part instanceof Promise) return Promise.all([labels, facts, spaces, forgotten])
   }
@@ -115,10 +117,14 @@ interface Forgotten {
 const forgottenBy = new WeakMap<LiveUser, Forgotten>()
 
 /** Asked for by users alone who were put out of a room or left one. Forgetting is told in stream invalidations. */
-function forgottenAmong(sql: ReadSql, user: LiveUser, invalidations: number): Soon<ReadonlySet<number>> {
+function forgottenAmong(
+  sql: ReadSql,
+  user: LiveUser,
+  { events, invalidations }: Pick<StreamPositions, 'events' | 'invalidations'>,
+): Soon<ReadonlySet<number>> {
   let newest = 0
-  for (const { membership, position, leftAt } of user.rooms.values()) {
-    if ((membership === 'ban' || membership === 'leave') && leftAt > 0 && position > newest) newest = position
+  for (const { membership, position, leftAt } of roomsByActivity(user, events).outside) {
+    if (membership !== 'invite' && leftAt > 0 && position > newest) newest = position
   }
   if (newest === 0) return nothingForgotten
   const known = forgottenBy.get(user)

@@ -122,13 +122,18 @@ describe('Lists', () => {
     expect(keys(second.rooms[refused].required_state)).toEqual([`m.room.member/${bob}`])
   })
 
-  test('a knock shows stripped state; invites of ignored users are not there', async () => {
+  test.each([
+    ['m.ignored_user_list', (alice: string) => ({ ignored_users: { [alice]: {} } })],
+    ['m.invite_permission_config', () => ({ default_action: 'block' })],
+    ['org.matrix.msc4155.invite_permission_config', (alice: string) => ({ ignored_users: [alice] })],
+  ])('a knock shows stripped state; invites that %s keeps out are not there', async (type, content) => {
     const [alice, bob] = [user('alice'), user('bob')]
     const [knocked, hidden] = [await created(alice), await created(alice)]
     await server.member(knocked, bob, 'knock')
     await server.member(hidden, bob, 'invite', alice)
-    await server.accountData(bob, 'm.ignored_user_list', { ignored_users: { [alice]: {} } })
-    const { rooms: told } = await server.sliding(bob, list())
+    await server.accountData(bob, type, content(alice))
+    const room_subscriptions = { [hidden]: { timeline_limit: 1, required_state: [] } }
+    const { rooms: told } = await server.sliding(bob, { ...list(), room_subscriptions })
     expect(Object.keys(told)).toEqual([knocked])
     expect(told[knocked].membership).toBe('knock')
     expect(keys(told[knocked].invite_state)).toContain(`m.room.member/${bob}`)

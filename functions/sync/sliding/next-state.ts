@@ -2,7 +2,13 @@
  *  what changed there meanwhile has to be noted. */
 import type { Live } from '../live.ts'
 import type { LiveUser, UserRoom } from '../live-user.ts'
-import { type ConnectionState, connectionState, membersPerRoom, type SentRoom } from './connection-state.ts'
+import {
+  type ConnectionState,
+  connectionState,
+  membersPerRoom,
+  type SentApart,
+  type SentRoom,
+} from './connection-state.ts'
 import { hasPrivateReceipt, hasRead, type Span, toldUpTo } from './plan-rooms.ts'
 import type { ReadRoom } from './read-rooms.ts'
 import { activityOf } from './room-order.ts'
@@ -33,8 +39,8 @@ export interface Scopes {
   accountData(room: SelectedRoom): boolean
   receipts(room: SelectedRoom): boolean
   typing(room: SelectedRoom): boolean
-  /** Account data that is not of a room is told. */
-  readonly globalAccountData: boolean
+  /** What is not told room by room. */
+  readonly apart: SentApart
 }
 
 export interface Transition extends Span {
@@ -66,14 +72,18 @@ export function nextState(state: ConnectionState, transition: Transition): Conne
       if (next !== sent) changes.set(nid, next)
     }
   }
-  const { globalAccountData } = transition.scopes
-  if (changes.size === 0 && globalAccountData === state.globalAccountData) return state
+  const { apart } = transition.scopes
+  if (changes.size === 0 && isSameApart(apart, state)) return state
   const rooms = new Map(state.rooms)
   for (const [nid, sent] of changes) {
     if (sent) rooms.set(nid, sent)
     else rooms.delete(nid)
   }
-  return connectionState(rooms, globalAccountData)
+  return connectionState(rooms, apart)
+}
+
+function isSameApart(a: SentApart, b: SentApart): boolean {
+  return a.globalAccountData === b.globalAccountData && a.threadSubscriptions === b.threadSubscriptions
 }
 
 function hasMoved({ since, upTo }: Span): boolean {

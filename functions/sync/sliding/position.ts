@@ -12,9 +12,18 @@ export interface Position {
   readonly at: StreamPositions
 }
 
+/** A session's last connection and its name: the hash would be a sixth of an answer without news. */
+const lastOwner = new WeakMap<Requester, { readonly connection: string; readonly owner: string }>()
+
 /** Names a connection of a user's device: 22 characters. */
-export function connectionOwner({ user_id, device_id }: Requester, connection: string): string {
-  return createHash('sha256').update(`${user_id}\0${device_id}\0${connection}`).digest('base64url').slice(0, 22)
+export function connectionOwner(requester: Requester, connection: string): string {
+  const last = lastOwner.get(requester)
+  if (last?.connection === connection) return last.owner
+  const { user_id, device_id } = requester
+  const text = `${user_id}\0${device_id}\0${connection}`
+  const owner = createHash('sha256').update(text).digest('base64url').slice(0, 22)
+  lastOwner.set(requester, { connection, owner })
+  return owner
 }
 
 export function encodePosition(owner: string, { state, at }: Position): string {

@@ -83,7 +83,7 @@ async function slidingSync(deps: SyncDeps, user: LiveUser, connection: Connectio
   const quiet = async () =>
     last && new RawJson(last.answer.json + (await ending({ deps, call, upTo: last.upTo }, state)))
   for (;;) {
-    const facts = listFacts(sql, user, call.request, replication.positions().invalidations)
+    const facts = listFacts(sql, user, call.request, replication.positions())
     if (facts instanceof Promise) {
       await facts
       continue

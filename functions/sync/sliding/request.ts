@@ -72,6 +72,7 @@ const Extensions = v.object({
   typing: v.nullish(Scope),
   threads: v.nullish(Threads),
   'io.element.msc4360.threads': v.nullish(Threads),
+  'io.element.msc4308.thread_subscriptions': v.nullish(v.object({ enabled, limit: v.nullish(natural, 100) })),
 })
 export type ExtensionRequests = v.InferOutput<typeof Extensions>
 

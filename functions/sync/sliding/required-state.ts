@@ -2,6 +2,8 @@
  *  taken: pairs, as clients send them today, and the objects of the accepted proposal.
  *  https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md#requiredstaterequest */
 
+import { LRUCache } from 'lru-cache'
+
 /** Matches state events of this type and this key; what is absent matches everything. */
 export interface StateSelector {
   readonly type?: string | undefined
@@ -27,9 +29,24 @@ export interface RequiredState {
 
 const memberType = 'm.room.member'
 
+/** In characters. Clients ask for the same again and again, and all of one kind for the same. */
+const knownPairsMax = 4 * 1024 ** 2
+const knownPairs = new LRUCache<string, RequiredState>({ maxSize: knownPairsMax })
+
 /** From `[["m.room.name",""],["m.room.member","$LAZY"],["*","*"]]`. Beside `["*","*"]` the other pairs narrow their types
  *  down to themselves. */
 export function requiredFromPairs(pairs: readonly (readonly [string, string])[], me: string): RequiredState {
+  const asked = JSON.stringify(pairs)
+  const name = asked.includes('"$ME"') ? `${me} ${asked}` : asked
+  const known = knownPairs.get(name)
+  if (known) return known
+  const made = readPairs(pairs, me)
+  // What is made of them is about as large, three times.
+  knownPairs.set(name, made, { size: 4 * name.length })
+  return made
+}
+
+function readPairs(pairs: readonly (readonly [string, string])[], me: string): RequiredState {
   const include: StateSelector[] = []
   const narrowed = new Set<string>()
   let everything = false

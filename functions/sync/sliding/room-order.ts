@@ -2,13 +2,15 @@
  *  https://github.com/matrix-org/matrix-spec-proposals/blob/main/proposals/4186-simplified-sliding-sync.md#activity-ordering */
 import type { LiveUser, UserRoom } from '../live-user.ts'
 
-interface Order {
-  rooms: readonly UserRoom[]
+export interface RoomOrder {
+  readonly rooms: readonly UserRoom[]
+  /** Those among them that the user is neither in nor waits to be let into. */
+  readonly outside: readonly UserRoom[]
   /** In stream events. */
-  at: number
+  readonly at: number
 }
 
-const orders = new WeakMap<LiveUser, Order>()
+const orders = new WeakMap<LiveUser, RoomOrder>()
 
 /** Where the room last changed for the user: its last event, or that of their membership where they are not joined. */
 export function activityOf({ room, position }: UserRoom): number {
@@ -16,9 +18,9 @@ export function activityOf({ room, position }: UserRoom): number {
 }
 
 /** As of position `at` of stream events, which has to be the present one. */
-export function roomsByActivity(user: LiveUser, at: number): readonly UserRoom[] {
+export function roomsByActivity(user: LiveUser, at: number): RoomOrder {
   const known = orders.get(user)
-  if (known?.at === at && known.rooms.length === user.rooms.size) return known.rooms
+  if (known?.at === at && known.rooms.length === user.rooms.size) return known
   const rooms: UserRoom[] = []
   if (known) {
     for (const room of known.rooms) {
@@ -32,6 +34,8 @@ export function roomsByActivity(user: LiveUser, at: number): readonly UserRoom[]
   }
   // Sorting what is nearly in order takes little more than a look at each.
   rooms.sort((a, b) => activityOf(b) - activityOf(a))
-  orders.set(user, { rooms, at })
-  return rooms
+  const outside = rooms.filter(({ membership }) => membership !== 'join' && membership !== 'knock')
+  const order = { rooms, outside, at }
+  orders.set(user, order)
+  return order
 }

@@ -39,8 +39,8 @@ export function selectRooms(
 ): Selection {
   const making = new Map<number, Making>()
   const counts = new Map<string, number>()
-  const listed: UserRoom[] = []
-  for (const room of roomsByActivity(user, at)) if (isListed(user, room, state, facts, told)) listed.push(room)
+  const { rooms, outside } = roomsByActivity(user, at)
+  const listed = outside.length === 0 ? rooms : rooms.filter((room) => isListed(user, room, state, facts, told))
   const roomOf = (membership: UserRoom) => {
     const known = making.get(membership.room_nid)
     if (known) return known
@@ -115,7 +115,7 @@ function isListed(user: LiveUser, room: UserRoom, state: ConnectionState, facts:
     case 'knock':
       return true
     case 'invite':
-      return !user.ignored.has(room.sender)
+      return user.showsInvite(room.sender)
     case 'leave':
     case 'ban': {
       const sent = state.rooms.get(room.room_nid)
@@ -131,7 +131,7 @@ function maySubscribe(user: LiveUser, room: UserRoom, facts: ListFacts): boolean
     case 'knock':
       return true
     case 'invite':
-      return !user.ignored.has(room.sender)
+      return user.showsInvite(room.sender)
     case 'leave':
     case 'ban':
       return room.leftAt > 0 && !facts.forgotten.has(room.room_nid)

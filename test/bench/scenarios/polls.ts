@@ -1,9 +1,7 @@
-import { newToken, tokenHash, tokenHashBytes } from '../../../shared/auth/tokens.ts'
-import type { UserId } from '../../../shared/matrix/ids.ts'
-import { connectForWriting } from '../../../shared/storage/sql.ts'
-import type { Bench, User } from '../environment.ts'
+import type { User } from '../environment.ts'
 import { drive, percentile, residentMb } from '../measure.ts'
 import { check, createRoom, join, pause, type Row, type Scenario, send, sync } from '../scenario.ts'
+import { insertUsers } from '../seed.ts'
 
 const idle = 10_000
 const members = 1_000
@@ -12,7 +10,7 @@ const messages = 5
 /** 10,000 long polls wait, and 1,000 of them get a message: memory of the process that they wait at, and the time from the
  *  send to each answer. */
 export const polls: Scenario = async (bench) => {
-  const users = await insertUsers(bench, idle)
+  const users = await insertUsers(bench, 'poller', idle)
   const [owner] = users
   if (!owner) throw new Error('no users')
   const room = await createRoom(bench, owner)
@@ -66,22 +64,4 @@ export const polls: Scenario = async (bench) => {
   bench.http.close()
   void Promise.allSettled(listeners)
   return rows
-}
-
-/** Ten thousand registrations would be ten thousand password hashes. */
-async function insertUsers(bench: Bench, count: number): Promise<User[]> {
-  const users = Array.from({ length: count }, (_, i) => {
-    const id = `@poller${i}:bench.local` as UserId
-    return { id, token: newToken('gat', id) }
-  })
-  const sql = connectForWriting({ url: bench.databaseUrl, connections: 1, applicationName: 'ganglion-bench' })
-  const ids = users.map(({ id }) => id)
-  const hashes = users.map(({ token }) => tokenHashBytes(tokenHash(token)).toString('hex'))
-  await sql`insert into users (user_id, created_ts) select unnest(${ids}::text[]), 0`
-  await sql`insert into profiles (user_id) select unnest(${ids}::text[])`
-  await sql`insert into devices (user_id, device_id, created_ts) select unnest(${ids}::text[]), 'BENCH', 0`
-  await sql`insert into access_tokens (token_hash, user_id, device_id)
-    select decode(hash, 'hex'), id, 'BENCH' from unnest(${hashes}::text[], ${ids}::text[]) as made (hash, id)`
-  await sql.end()
-  return users
 }

@@ -5,12 +5,18 @@ import type { InteractiveAuth } from '../../../../shared/commands/accounts.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { localpartOf, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { isValidToken, registrationToken } from '../../../../shared/storage/registration-tokens.ts'
+import { pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
+import { isTokenRefused } from './registration-tokens.ts'
 
 /** Long enough to type a password, short enough that nobody finds the dialog open. */
 const sessionLifetimeMs = 30 * 60_000
+
+const registrationTokenStage = 'm.login.registration_token'
+const invalidToken = { errcode: 'M_UNAUTHORIZED', error: 'The registration token is not valid' } as const
 
 type Failure = NonNullable<Awaited<ReturnType<MainClient['authenticateInteractively']>>['failure']>
 
@@ -40,6 +46,11 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
   ): Promise<Failure | undefined> {
     if (!auth.type || !offered.has(auth.type)) return { errcode: 'M_UNRECOGNIZED', error: 'This stage is not offered' }
     if (auth.type === 'm.login.dummy') return undefined
+    if (auth.type === registrationTokenStage) {
+      const now = clock.now()
+      const token = auth.token === undefined ? undefined : await registrationToken(sql, auth.token, now)
+      return isValidToken(token, now) ? undefined : invalidToken
+    }
     if (auth.type !== 'm.login.password' || !user_id) throw new Error(`no way to pass stage ${auth.type}`)
     const named = auth.identifier?.user ?? auth.user
     const [user] = await sql<{ password_hash: string | null }[]>`
@@ -51,12 +62,31 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
     return { errcode: 'M_FORBIDDEN', error: 'Wrong password' }
   }
 
+  /** The session has shown the token, and holds one of its uses until the account is made or the session is over. */
+  async function holdToken<T extends { readonly session: string; readonly completed: readonly string[] }>(
+    of: T & { readonly operation: string; readonly token: string },
+  ): Promise<Omit<T, 'operation' | 'token'>> {
+    const { operation, token, ...answer } = of
+    const { session } = answer
+    const now = clock.now()
+    const held: Writes = {
+      also: (tx) => [
+        tx`select hold_registration_token(${pgText(token)}, ${session}, ${now}, ${now + sessionLifetimeMs})`,
+        tx`insert into uia_sessions (session_id, operation, completed, created_ts)
+          values (${session}, ${operation}, ${JSON.stringify(answer.completed)}, ${now})
+          on conflict (session_id) do update set completed = excluded.completed`,
+      ],
+    }
+    await committer.commit(joinWrites(held, answered(answer)))
+    return answer
+  }
+
   return {
     async authenticateInteractively({ operation, user_id, flows, once, auth }) {
       const known = auth?.session === undefined ? undefined : await completedOf(auth.session, operation, user_id)
       const completed = known ?? new Set<string>()
       let failure: Failure | undefined
-      if (auth?.type !== undefined) {
+      if (auth?.type !== undefined && !(auth.type === registrationTokenStage && completed.has(auth.type))) {
         failure = await passStage(auth, user_id, new Set(flows.flat()))
         if (!failure) completed.add(auth.type)
       }
@@ -65,6 +95,18 @@ export function interactiveAuthHandlers(deps: AccountDeps): Pick<MainClient, 'au
       const done = [...completed]
       const answer = failure ? { passed, session, completed: done, failure } : { passed, session, completed: done }
       const store = (also: NonNullable<Writes['also']>) => committer.commit(joinWrites({ also }, answered(answer)))
+      if (auth?.type === registrationTokenStage && auth.token !== undefined && !failure) {
+        // Whoever registers at the same time may have had the last of its uses.
+        return holdToken({ ...answer, operation, token: auth.token }).catch((error: unknown) => {
+          if (!isTokenRefused(error)) throw error
+          return {
+            ...answer,
+            passed: false,
+            completed: done.filter((stage) => stage !== registrationTokenStage),
+            failure: invalidToken,
+          }
+        })
+      }
       if (passed && once) {
         if (known) await store((tx) => [tx`delete from uia_sessions where session_id = ${session}`])
       } else if (known ? auth?.type !== undefined && !failure : !passed) {

@@ -7,9 +7,10 @@ import type { accountCommands, Session } from '../../../../shared/commands/accou
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
-import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { lockedError, MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { isCrossSigningKey } from '../../../../shared/storage/device-keys.ts'
-import { type MainSql, pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
+import { fromPgText, type MainSql, pgText, type WriteTx } from '../../../../shared/storage/sql.ts'
+import { noAccountData } from '../../../../shared/streams/account-data.ts'
 import { answered } from '../../command-call.ts'
 import { joinWrites, type Writes } from '../../persist/writes.ts'
 import type { AccountDeps } from './deps.ts'
@@ -136,13 +137,20 @@ export function sessionHandlers(
 async function refresh(deps: AccountDeps, user_id: UserId, hash: Buffer) {
   const { sql, committer, clock } = deps
   const [row] = await sql<
-    { device_id: DeviceId; expires_ts: number | null; successor_hash: Buffer | null; deactivated: boolean }[]
+    {
+      device_id: DeviceId
+      expires_ts: number | null
+      successor_hash: Buffer | null
+      deactivated: boolean
+      locked: boolean
+    }[]
   >`
-    select r.device_id, r.expires_ts, r.successor_hash, u.deactivated
+    select r.device_id, r.expires_ts, r.successor_hash, u.deactivated, u.locked
     from refresh_tokens r join users u using (user_id) where r.token_hash = ${hash}`
   if (!row || row.deactivated || (row.expires_ts !== null && row.expires_ts <= clock.now())) {
     throw unknownRefreshToken()
   }
+  if (row.locked) throw lockedError()
   const { device_id, successor_hash: lost } = row
   const tokens = await accessTokensOf(deps, user_id, device_id)
   const ownArrived = tokens.some((token) => token.supersedes)
@@ -182,8 +190,12 @@ const deviceTables = [
   'devices',
 ] as const
 
-/** Takes devices, their tokens and keys away; absent `device_ids`: all of the user's but `keep`. To be called where nothing
- *  else changes the user's sessions. Who tracks the user's devices is told where one of them had keys. */
+/** Account data of a device: what is named so, and by its id.
+ *  https://github.com/matrix-org/matrix-spec-proposals/pull/3890 */
+const deviceSettings = ['m.local_notification_settings.', 'org.matrix.msc3890.local_notification_settings.']
+
+/** Takes devices, their tokens, keys and settings away; absent `device_ids`: all of the user's but `keep`. To be called
+ *  where nothing else changes the user's sessions. Who tracks the user's devices is told where one of them had keys. */
 export async function endDevices(
   sql: MainSql,
   user_id: UserId,
@@ -193,10 +205,21 @@ export async function endDevices(
   const ids = device_ids?.map(pgText)
   if (ids?.length === 0) return {}
   const kept = keep === undefined ? '' : pgText(keep)
-  const withKeys = await sql<{ device_id: string }[]>`
-    select device_id from device_keys where user_id = ${user_id} and device_id <> ${kept}`
-  const ended = withKeys.map((row) => row.device_id).filter((id) => ids === undefined || ids.includes(id))
+  const [withKeys, settings] = await Promise.all([
+    sql<{ device_id: string }[]>`
+      select device_id from device_keys where user_id = ${user_id} and device_id <> ${kept}`,
+    sql<{ type: string; device_id: string }[]>`
+      select a.type, substr(a.type, length(prefix) + 1) as device_id
+      from unnest(${sql.array(deviceSettings, text)}::text[]) prefix join account_data a on starts_with(a.type, prefix)
+      where a.user_id = ${user_id} and a.room_nid = 0 and a.content <> ${noAccountData}`,
+  ])
+  const ends = ({ device_id }: { readonly device_id: string }) =>
+    device_id !== kept && (ids === undefined || ids.includes(device_id))
+  const ended = withKeys.filter(ends).map((row) => row.device_id)
   return {
+    account_data: settings
+      .filter(ends)
+      .map(({ type }) => ({ user_id, room_nid: 0, type: fromPgText(type), content: noAccountData })),
     invalidations: [{ cache: 'user_tokens', key: user_id }],
     ...(ended.length > 0 ? { device_lists: [{ user_id }] } : {}),
     also: (tx) => [

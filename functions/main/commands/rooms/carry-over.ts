@@ -2,6 +2,7 @@
  *  https://spec.matrix.org/v1.19/client-server-api/#server-behaviour-16 */
 import type { RoomId, UserId } from '../../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../../shared/matrix/json-value.ts'
+import { isThere } from '../../../../shared/storage/account-data.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import type { AccountDataRow } from '../../../../shared/streams/account-data.ts'
 import type { Committer, Unplaced } from '../../persist/writes.ts'
@@ -59,7 +60,7 @@ export function createCarryOver(deps: CarryOverDeps): UpgradeCarryOver {
           or (room_nid = 0 and type = 'm.direct'))`
       const account_data: Unplaced<AccountDataRow>[] = []
       const tags = rows.find((row) => row.room_nid === found.old_nid)
-      if (tags && !rows.some((row) => row.room_nid === found.room_nid)) {
+      if (tags && isThere(tags) && !rows.some((row) => row.room_nid === found.room_nid)) {
         account_data.push({ user_id, room_nid: found.room_nid, room_id, type: 'm.tag', content: tags.content })
       }
       const direct = rows.find((row) => row.type === 'm.direct')

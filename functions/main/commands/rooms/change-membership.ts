@@ -3,7 +3,7 @@
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
-import { type EventId, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
+import type { EventId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { answered } from '../../command-call.ts'
@@ -11,6 +11,7 @@ import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { noticesSender } from '../server-notices.ts'
 import { replacesRoom } from './carry-over.ts'
 import { checkGuest } from './guests.ts'
+import { checkInvitees } from './invitees.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -35,7 +36,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
   const { engine, sql } = deps
   return async (request) => {
     const { action, user_id, target, room_id } = request
-    if (action === 'invite') checkInvitee(deps, target)
+    const unaware = action === 'invite' ? await checkInvitees(deps, user_id, [target]) : undefined
     // Asked before the room is held: it is the target's alone.
     const profile = action === 'join' || action === 'knock' || action === 'invite' ? await profileOf(sql, target) : {}
     const changed = await engine.tryRun(room_id, action, async ({ room, append, write }) => {
@@ -56,6 +57,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
         sender: user_id,
         content,
         device_id: request.device_id,
+        unnoticed: unaware?.has(target),
       })
       write(answered({ event_id: pdu.event_id }))
       return { event_id: pdu.event_id, settings: action === 'join' && replacesRoom(room) }
@@ -125,10 +127,4 @@ function unknownRoom(action: Action): MatrixError {
   return action === 'join' || action === 'knock' || action === 'leave'
     ? new MatrixError('M_NOT_FOUND', 'This server does not know the room')
     : new MatrixError('M_FORBIDDEN', 'You are not in this room')
-}
-
-/** An invite has to reach the server of who is invited. */
-export function checkInvitee(deps: Pick<RoomCommandDeps, 'serverName'>, user: UserId): void {
-  if (serverNameOf(user) === deps.serverName) return
-  throw new MatrixError('M_FORBIDDEN', `${user} is on another server, which this one does not talk to`)
 }

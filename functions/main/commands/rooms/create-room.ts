@@ -9,6 +9,7 @@ import { type RoomRules, rulesOf } from '../../../../shared/core/room-versions.t
 import { RoomAlias, type RoomId, ServerName, serverNameOf, UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { isUserId } from '../../../../shared/matrix/user-id.ts'
 import { pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import { isUniqueViolation } from '../../persist/commit-connection.ts'
@@ -18,8 +19,8 @@ import type { PreparedRoom } from '../../rooms/engine.ts'
 import { emptyRoom } from '../../rooms/room.ts'
 import { isAliasTaken } from './alias-reads.ts'
 import { replacesRoom } from './carry-over.ts'
-import { checkInvitee } from './change-membership.ts'
 import { checkContent, checkPowerLevels } from './event-checks.ts'
+import { checkInvitees, isInvite } from './invitees.ts'
 import { profilesOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
@@ -38,7 +39,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     const { user_id: creator } = request
     const rules = versionRules(request.room_version ?? deps.config.rooms.default_version)
     const invitees = [...new Set(request.invite ?? [])]
-    for (const invitee of invitees) checkInvitee(deps, invitee)
+    const unaware = await checkInvitees(deps, creator, invitees)
     const alias = request.room_alias_name === undefined ? undefined : aliasOf(request.room_alias_name, deps.serverName)
     const published = request.visibility === 'public' && mayPublish(deps)
     const preset = presets[request.preset ?? (request.visibility === 'public' ? 'public_chat' : 'private_chat')]
@@ -56,13 +57,11 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     checkPowerLevels(room, levels)
     await task.append(state(creator, 'm.room.power_levels', levels))
     try {
+      const byState = await checkInvitees(deps, creator, invitedByState(request))
       for (const draft of laterState(request, preset, alias)) {
         if (draft.type !== 'm.room.canonical_alias' || draft.content.alias !== alias)
-          await checkContent(sql, room, draft)
-        if (draft.type === 'm.room.member' && draft.content.membership === 'invite') {
-          checkInvitee(deps, draft.state_key as UserId)
-        }
-        await task.append(draft)
+          await checkContent(deps, room, draft)
+        await task.append({ ...draft, unnoticed: isInvite(draft) && byState.has(draft.state_key as UserId) })
       }
     } catch (error) {
       if (error instanceof MatrixError && error.errcode === 'M_FORBIDDEN') {
@@ -72,7 +71,8 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     }
     for (const invitee of invitees) {
       const direct = request.is_direct ? { is_direct: true } : undefined
-      await task.append(member(creator, invitee, { ...profiles.get(invitee), ...direct, membership: 'invite' }))
+      const content = { ...profiles.get(invitee), ...direct, membership: 'invite' }
+      await task.append({ ...member(creator, invitee, content), unnoticed: unaware.has(invitee) })
     }
     if (alias) task.write(aliasWrite(alias, room.room_nid, creator))
     task.write(answered({ room_id: room.room_id }))
@@ -218,6 +218,11 @@ function powerLevels(
     invite: preset.invite,
     ...override,
   }
+}
+
+/** Users whom the state that is asked for invites. */
+function invitedByState({ initial_state = [] }: Request): UserId[] {
+  return initial_state.flatMap((event) => (isInvite(event) && isUserId(event.state_key) ? [event.state_key] : []))
 }
 
 /** State after the power levels, in the specification's order; what a later key of the request replaces is left out. */

@@ -2,8 +2,10 @@
  *  these keep our own users' events well-formed. */
 
 import * as v from 'valibot'
+import { stateKeyOwner } from '../../../../shared/core/auth-rules.ts'
 import { isCreator } from '../../../../shared/core/power-levels.ts'
-import { RoomAlias } from '../../../../shared/matrix/ids.ts'
+import { serverAcl } from '../../../../shared/core/server-acl.ts'
+import { RoomAlias, type ServerName } from '../../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { isUserId } from '../../../../shared/matrix/user-id.ts'
@@ -20,7 +22,11 @@ interface ClientEvent {
 }
 
 /** Throws where the content is wrong for its type. */
-export async function checkContent(sql: MainSql, room: Room, event: ClientEvent): Promise<void> {
+export async function checkContent(
+  { sql, serverName }: { readonly sql: MainSql; readonly serverName: ServerName },
+  room: Room,
+  event: ClientEvent,
+): Promise<void> {
   const { type, state_key, content } = event
   if (type === 'm.room.create') {
     throw new MatrixError('M_BAD_STATE', 'A room is created once, and its create event does not change')
@@ -29,6 +35,10 @@ export async function checkContent(sql: MainSql, room: Room, event: ClientEvent)
   if (type === 'm.room.power_levels' && state_key === '') checkPowerLevels(room, content)
   else if (type === 'm.room.canonical_alias' && state_key === '') await checkCanonicalAlias(sql, room, content)
   else if (type === 'm.room.member') checkMember(state_key, content)
+  else if (type === 'm.room.server_acl' && state_key === '') checkServerAcl(serverName, content)
+  else if (room.rules.ownedState && state_key.startsWith('@') && stateKeyOwner(state_key) === undefined) {
+    throw new MatrixError('M_BAD_JSON', 'A state key with an @ is a user id, or begins with one and an underscore')
+  }
 }
 
 /** https://spec.matrix.org/v1.19/client-server-api/#mroompower_levels */
@@ -72,6 +82,23 @@ function checkLevel(key: string, value: JsonValue): void {
 
 function bad(message: string): MatrixError {
   return new MatrixError('M_BAD_JSON', `m.room.power_levels: ${message}`)
+}
+
+/** One that shuts its own server out would make the room useless to whoever sent it.
+ *  https://spec.matrix.org/v1.19/client-server-api/#mroomserver_acl */
+function checkServerAcl(serverName: ServerName, content: JsonObject): void {
+  for (const key of ['allow', 'deny'] as const) {
+    const patterns = content[key]
+    if (patterns !== undefined && !(Array.isArray(patterns) && patterns.every((one) => typeof one === 'string'))) {
+      throw new MatrixError('M_BAD_JSON', `m.room.server_acl: ${key} must be a list of patterns`)
+    }
+  }
+  if (content.allow_ip_literals !== undefined && typeof content.allow_ip_literals !== 'boolean') {
+    throw new MatrixError('M_BAD_JSON', 'm.room.server_acl: allow_ip_literals must be true or false')
+  }
+  if (!serverAcl(content).allows(serverName)) {
+    throw new MatrixError('M_INVALID_PARAM', `m.room.server_acl would shut out ${serverName}, the server it comes from`)
+  }
 }
 
 const memberships = ['join', 'invite', 'leave', 'ban', 'knock']

@@ -6,20 +6,28 @@ import type { MainSql } from '../../../../shared/storage/sql.ts'
 import type { Draft } from '../../rooms/append.ts'
 import type { RoomTask } from '../../rooms/engine.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
-import { type Room, statePdu } from '../../rooms/room.ts'
+import { type Room, stateEntry, statePdu } from '../../rooms/room.ts'
 
 const guestAccess = 'm.room.guest_access'
 
 /** Throws M_GUEST_ACCESS_FORBIDDEN where the room does not take guests. */
 export async function checkGuest(sql: MainSql, room: Room): Promise<void> {
   await ensureLoaded(sql, room, [[guestAccess, '']])
-  if (statePdu(room, guestAccess, '')?.content.guest_access !== 'can_join') {
-    throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests cannot join this room')
-  }
+  if (!takesGuests(room)) throw new MatrixError('M_GUEST_ACCESS_FORBIDDEN', 'Guests cannot join this room')
 }
 
-export function closesToGuests(draft: Draft): boolean {
-  return draft.type === guestAccess && draft.state_key === '' && draft.content.guest_access !== 'can_join'
+/** As the loaded state says. */
+export function takesGuests(room: Room): boolean {
+  return statePdu(room, guestAccess, '')?.content.guest_access === 'can_join'
+}
+
+/** True where the room takes guests, and the event may be what ends that: it sets the rule, or redacts it. */
+export async function mayCloseToGuests(sql: MainSql, room: Room, draft: Draft): Promise<boolean> {
+  const setsRule = draft.type === guestAccess && draft.state_key === ''
+  const redactsRule = draft.redacts !== undefined && stateEntry(room, guestAccess, '')?.event_id === draft.redacts
+  if (!setsRule && !redactsRule) return false
+  await ensureLoaded(sql, room, [[guestAccess, '']])
+  return takesGuests(room)
 }
 
 /** This server's guests leave, in the same commit. */

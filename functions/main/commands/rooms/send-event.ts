@@ -5,9 +5,10 @@ import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { CanonicalJsonError, canonicalJsonFor } from '../../../../shared/matrix/canonical-json.ts'
-import { EventId, type UserId } from '../../../../shared/matrix/ids.ts'
+import { EventId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
-import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { MatrixError, suspendedError } from '../../../../shared/matrix/matrix-error.ts'
+import { isUserId } from '../../../../shared/matrix/user-id.ts'
 import { answered } from '../../command-call.ts'
 import type { Writes } from '../../persist/writes.ts'
 import type { Draft } from '../../rooms/append.ts'
@@ -15,9 +16,9 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { hasRedactLevel, redactionTarget } from '../../rooms/redact.ts'
 import { membershipOf, type Room, stateEntry } from '../../rooms/room.ts'
 import { replacesRoom } from './carry-over.ts'
-import { checkInvitee } from './change-membership.ts'
 import { checkAnnotation, checkContent } from './event-checks.ts'
-import { checkGuest, closesToGuests, removeGuests } from './guests.ts'
+import { checkGuest, mayCloseToGuests, removeGuests, takesGuests } from './guests.ts'
+import { checkInvitees } from './invitees.ts'
 import { joinContent } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
@@ -28,31 +29,9 @@ type Request = RequestOf<(typeof roomCommands)['sendEvent']>
 const unredactable = new Set(['m.room.create', 'm.room.server_acl'])
 
 export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent'] {
-  const { engine, sql, transactions } = deps
-
-  async function send(request: Request, record: (response: { event_id: EventId }) => Writes) {
-    const sent = await engine.tryRun(request.room_id, `send ${request.type}`, async ({ room, append, write }) => {
-      const draft = await draftOf(deps, room, request)
-      const unchanged = await unchangedState(deps, room, draft)
-      if (unchanged) return { event_id: unchanged, settings: false, stored: undefined }
-      const reaction = await checkAnnotation(sql, room, draft)
-      const settings = isJoin(draft) && membershipOf(room, draft.sender) !== 'join' && replacesRoom(room)
-      const { pdu } = await append(draft)
-      if (closesToGuests(draft)) await removeGuests(sql, room, append)
-      const response = { event_id: pdu.event_id }
-      write(record(response))
-      if (reaction) room.reactions.add(reaction)
-      return {
-        ...response,
-        settings,
-        stored: reaction === undefined ? undefined : () => room.reactions.delete(reaction),
-      }
-    })
-    if (!sent) throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
-    sent.stored?.()
-    if (sent.settings) await deps.settingsFollow(request.user_id, request.room_id)
-    return { event_id: sent.event_id }
-  }
+  const { transactions } = deps
+  const send = (request: Request, record: (response: { event_id: EventId }) => Writes) =>
+    sendInRoom(deps, request, ({ event_id, changed }) => (changed ? record({ event_id }) : {}))
 
   return (request) => {
     if (request.txn_id === undefined) return send(request, answered)
@@ -63,15 +42,51 @@ export function sendEventHandler(deps: RoomCommandDeps): MainClient['sendEvent']
   }
 }
 
+/** Throws what stands against it. `alongside` is written in the same commit; `changed` is false where the state was so
+ *  already, and the event is the one that made it so. */
+export async function sendInRoom(
+  deps: RoomCommandDeps,
+  request: Request & Pick<Draft, 'delay_id'>,
+  alongside: (sent: { readonly event_id: EventId; readonly changed: boolean }) => Writes,
+): Promise<{ event_id: EventId }> {
+  const { engine, sql } = deps
+  const sent = await engine.tryRun(request.room_id, `send ${request.type}`, async ({ room, append, write }) => {
+    const draft = await draftOf(deps, room, request)
+    const unchanged = await unchangedState(deps, room, draft)
+    if (unchanged) {
+      const writes = alongside({ event_id: unchanged, changed: false })
+      if (writes.also) write(writes)
+      return { event_id: unchanged, settings: false, stored: undefined }
+    }
+    const reaction = await checkAnnotation(sql, room, draft)
+    const settings = isJoin(draft) && membershipOf(room, draft.sender) !== 'join' && replacesRoom(room)
+    const tookGuests = await mayCloseToGuests(sql, room, draft)
+    const { event_id } = (await append(draft)).pdu
+    if (tookGuests && !takesGuests(room)) await removeGuests(sql, room, append)
+    write(alongside({ event_id, changed: true }))
+    if (reaction) room.reactions.add(reaction)
+    return {
+      event_id,
+      settings,
+      stored: reaction === undefined ? undefined : () => room.reactions.delete(reaction),
+    }
+  })
+  if (!sent) throw new MatrixError('M_FORBIDDEN', 'You are not in this room')
+  sent.stored?.()
+  if (sent.settings) await deps.settingsFollow(request.user_id, request.room_id)
+  return { event_id: sent.event_id }
+}
+
 function isJoin(draft: Draft): boolean {
   return draft.type === 'm.room.member' && draft.state_key === draft.sender && draft.content.membership === 'join'
 }
 
-async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Promise<Draft> {
+async function draftOf(deps: RoomCommandDeps, room: Room, request: Request & Pick<Draft, 'delay_id'>): Promise<Draft> {
   const { type, state_key, user_id: sender } = request
   let content = request.content
-  await checkContent(deps.sql, room, { type, state_key, sender, content })
+  await checkContent(deps, room, { type, state_key, sender, content })
   let { redacts } = request
+  let unaware: ReadonlySet<string> | undefined
   if (type === 'm.room.redaction' && state_key === undefined) {
     ;({ redacts, content } = redactionOf(room, request, content))
     await checkRedaction(deps, room, request, redacts)
@@ -79,7 +94,9 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
   if (type === 'm.room.member') {
     // Who authorises a join is for the server to say.
     const { join_authorised_via_users_server: _claimed, ...own } = content
-    if (content.membership === 'invite') checkInvitee(deps, state_key as UserId)
+    if (content.membership === 'invite' && isUserId(state_key)) {
+      unaware = await checkInvitees(deps, sender, [state_key])
+    }
     content = own
     if (content.membership === 'join' && state_key === sender) {
       if (request.guest && membershipOf(room, sender) !== 'join') await checkGuest(deps.sql, room)
@@ -94,7 +111,9 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request): Pro
     redacts,
     device_id: request.device_id,
     txn_id: request.txn_id,
+    delay_id: request.delay_id,
     origin_server_ts: request.origin_server_ts,
+    unnoticed: state_key !== undefined && unaware?.has(state_key),
   }
 }
 
@@ -116,7 +135,9 @@ async function checkRedaction(deps: RoomCommandDeps, room: Room, request: Reques
   if (target && unredactable.has(target.type)) {
     throw new MatrixError('M_FORBIDDEN', `${target.type} cannot be redacted`)
   }
-  if (target?.sender === request.user_id || hasRedactLevel(room, request.user_id)) return
+  if (target?.sender === request.user_id) return
+  if (request.suspended) throw suspendedError()
+  if (hasRedactLevel(room, request.user_id)) return
   throw new MatrixError('M_FORBIDDEN', 'You do not have the power to redact events of others')
 }
 

@@ -2,7 +2,9 @@
 import { createHash } from 'node:crypto'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { RoomId } from '../../../../shared/matrix/ids.ts'
+import { isJsonObject, type JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { accountDataOf, isThere } from '../../../../shared/storage/account-data.ts'
 import { type MainSql, pgText } from '../../../../shared/storage/sql.ts'
 import { answered } from '../../command-call.ts'
 import type { KeyedQueue } from '../../keyed-queue.ts'
@@ -31,7 +33,7 @@ export function accountDataHandlers(deps: Deps): Pick<MainClient, 'setAccountDat
     const [held] = await sql<{ content: string }[]>`
       select content from account_data
       where user_id = ${request.user_id} and room_nid = ${room_nid} and type = 'm.tag'`
-    const tags: Map<string, unknown> = new Map(Object.entries(held ? JSON.parse(held.content).tags : {}))
+    const tags = new Map(Object.entries(held ? tagsIn(held.content) : {}))
     if (request.content === undefined) {
       if (!tags.delete(request.tag)) return {}
     } else {
@@ -48,17 +50,12 @@ export function accountDataHandlers(deps: Deps): Pick<MainClient, 'setAccountDat
 
   return {
     async setAccountData(request) {
-      const room_nid = request.room_id ? await roomNid(request.room_id) : 0
+      const { user_id, room_id, type, content } = request
+      const room_nid = room_id ? await roomNid(room_id) : 0
+      // What is not there need not be taken away, and leaves nothing behind.
+      if (!isThere({ content }) && (await accountDataOf(sql, { user_id, room_id, type })) === undefined) return {}
       await committer.commit({
-        account_data: [
-          {
-            user_id: request.user_id,
-            room_nid,
-            ...(request.room_id ? { room_id: request.room_id } : {}),
-            type: request.type,
-            content: request.content,
-          },
-        ],
+        account_data: [{ user_id, room_nid, ...(room_id ? { room_id } : {}), type, content }],
         ...answered({}),
       })
       return {}
@@ -83,4 +80,10 @@ export function accountDataHandlers(deps: Deps): Pick<MainClient, 'setAccountDat
         return { filter_id: String(row.filter_id) }
       }),
   }
+}
+
+/** Of `m.tag` as JSON text, which a client may have written in another form: then there are none. */
+function tagsIn(content: string): JsonObject {
+  const { tags } = JSON.parse(content) as JsonObject
+  return isJsonObject(tags) ? tags : {}
 }

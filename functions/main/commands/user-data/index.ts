@@ -12,6 +12,7 @@ import type { Committer } from '../../persist/writes.ts'
 import { accountDataHandlers } from './account-data.ts'
 import { presenceAndTypingHandlers } from './presence-and-typing.ts'
 import { receiptHandlers } from './receipts.ts'
+import { threadSubscriptionHandlers } from './thread-subscriptions.ts'
 
 export interface UserDataDeps {
   readonly sql: MainSql
@@ -48,6 +49,7 @@ export function createUserData(deps: UserDataDeps): UserData {
     handlers: {
       ...receiptHandlers(common),
       ...accountDataHandlers(common),
+      ...threadSubscriptionHandlers(common),
       ...presenceAndTypingHandlers({ ...common, typing, presence }),
     },
     adopt() {

@@ -5,6 +5,7 @@ import { accountDataExtension } from './account-data.ts'
 import { e2eeExtension } from './e2ee.ts'
 import type { Extension, ExtensionAnswer, ExtensionContext } from './extension.ts'
 import { receiptsExtension } from './receipts.ts'
+import { threadSubscriptionsExtension } from './thread-subscriptions.ts'
 import { threadsExtension } from './threads.ts'
 import { toDeviceExtension } from './to-device.ts'
 import { typingExtension } from './typing.ts'
@@ -17,6 +18,7 @@ const extensions: { readonly [K in keyof ExtensionRequests]-?: Extension<NonNull
   typing: typingExtension,
   threads: threadsExtension,
   'io.element.msc4360.threads': threadsExtension,
+  'io.element.msc4308.thread_subscriptions': threadSubscriptionsExtension,
 }
 const names = Object.keys(extensions) as (keyof ExtensionRequests)[]
 
