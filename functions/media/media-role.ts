@@ -15,11 +15,18 @@ import { createAccessNotes } from './access-notes.ts'
 import { createArrivingMedia } from './arriving-media.ts'
 import type { MediaDeps } from './deps.ts'
 import { createPreviews } from './previews/previews.ts'
+import { createRemoteMedia, type SignedRequest } from './remote/remote-media.ts'
 import { mediaRoutes } from './routes.ts'
 import { createScanner } from './scanner.ts'
 import { createStoredThumbnails } from './stored-thumbnails.ts'
 import { createThumbnailer } from './thumbnails/thumbnailer.ts'
 import { createUploads } from './uploads.ts'
+
+/** What speaking with other servers takes. */
+export interface MediaFederation {
+  readonly requestingServer: MediaDeps['requestingServer']
+  readonly signedRequest: SignedRequest
+}
 
 export interface MediaRole {
   readonly routes: typeof mediaRoutes
@@ -35,8 +42,10 @@ export function createMediaRole(given: {
   readonly replication: Replication
   readonly clock: Clock
   readonly log: Pick<Logger, 'error' | 'warn'>
+  /** Absent as long as this server does not speak with others. */
+  readonly federation?: MediaFederation
 }): MediaRole {
-  const { config, main, clock, log } = given
+  const { config, main, clock, log, federation } = given
   const context = roleContext(given)
   const store = openMediaStore(config)
   const scanner = config.media.scanner && createScanner({ settings: config.media.scanner, store, log })
@@ -81,10 +90,8 @@ export function createMediaRole(given: {
     arriving,
     thumbnails,
     previews,
-    remote: undefined,
-    async requestingServer() {
-      throw new MatrixError('M_UNAUTHORIZED', 'This server does not take requests of other servers')
-    },
+    remote: federation && createRemoteMedia({ ...given, egress, uploads, signedRequest: federation.signedRequest }),
+    requestingServer: federation?.requestingServer ?? noServer,
   }
   return {
     routes: mediaRoutes,
@@ -100,4 +107,8 @@ export function createMediaRole(given: {
       await store.close()
     },
   }
+}
+
+async function noServer(): Promise<never> {
+  throw new MatrixError('M_UNAUTHORIZED', 'This server does not take requests of other servers')
 }

@@ -1,5 +1,5 @@
 /** Answers with the bytes of an object, or the part of them that is wanted. */
-import { corsHeaders } from '../../shared/http/headers.ts'
+import { corsHeaders, jsonHeaders } from '../../shared/http/headers.ts'
 import { BytesReply, type RequestInfo } from '../../shared/http/route.ts'
 import type { MediaStore, ObjectKey } from '../../shared/media/store.ts'
 import { contentDisposition, contentHeaders } from './content-headers.ts'
@@ -16,6 +16,7 @@ export interface Content {
   readonly open: boolean
 }
 
+const outOfRange = Buffer.from('{"errcode":"M_INVALID_PARAM","error":"The range lies beyond the end"}')
 /** A medium's bytes never change; after a day a client asks again whether it is still there. */
 const freshSeconds = 86_400
 
@@ -51,7 +52,7 @@ export async function serveContent(
     case 'unchanged':
       return new BytesReply(304, headers)
     case 'unsatisfiable':
-      return new BytesReply(416, { ...headers, 'Content-Range': `bytes */${size}`, 'Content-Length': '0' })
+      return new BytesReply(416, { ...jsonHeaders, 'Content-Range': `bytes */${size}` }, outOfRange)
     case 'part': {
       const { start, end } = wanted.range
       const partHeaders = {

@@ -23,17 +23,17 @@ export function sendBytes(
   onBroken: (error: unknown) => void,
 ): Response | Promise<Response> {
   const { status, headers, body } = reply
+  if (incoming?.method === 'HEAD') {
+    if (body instanceof Readable) body.destroy()
+    // Hono makes a new answer of this one, so it cannot have been sent already.
+    return new Response(null, { status, headers: { ...headers } })
+  }
   if (!incoming || !outgoing) {
     return new Response(webBody(body), { status, headers: { ...headers } })
   }
   outgoing.writeHead(status, { ...headers })
   if (!(body instanceof Readable)) {
-    outgoing.end(incoming.method === 'HEAD' ? undefined : body)
-    return RESPONSE_ALREADY_SENT
-  }
-  if (incoming.method === 'HEAD') {
-    body.destroy()
-    outgoing.end()
+    outgoing.end(body)
     return RESPONSE_ALREADY_SENT
   }
   return pump(body, outgoing, onBroken).then(() => RESPONSE_ALREADY_SENT)

@@ -104,11 +104,9 @@ export async function* mediaUrisInRoom(sql: ReadSql, room_id: RoomId): AsyncGene
   let after = 0
   for (;;) {
     const rows = await sql<{ position: number; content: string }[]>`
-      select position, content from (
-        select position, content from events
-        where room_nid = (select room_nid from rooms where room_id = ${room_id}) and position > ${after}
-        order by position limit ${eventsAtOnce}) as some
-      order by position`
+      select position, content from events
+      where room_nid = (select room_nid from rooms where room_id = ${room_id}) and position > ${after}
+      order by position limit ${eventsAtOnce}`
     const last = rows.at(-1)
     if (!last) return
     after = last.position

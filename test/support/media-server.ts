@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Hono } from 'hono'
 import * as v from 'valibot'
-import { createMediaRole } from '../../functions/media/media-role.ts'
+import { createMediaRole, type MediaFederation } from '../../functions/media/media-role.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
@@ -27,7 +27,7 @@ export interface AskOptions {
 export type MediaServer = Awaited<ReturnType<typeof mediaServer>>
 
 /** `further`: keys of the configuration beside `media`. */
-export async function mediaServer(media: object = {}, further: object = {}) {
+export async function mediaServer(media: object = {}, further: object = {}, federation?: MediaFederation) {
   const folder = await mkdtemp(path.join(tmpdir(), 'ganglion-media-'))
   const clock = fakeClock()
   const settings = {
@@ -50,6 +50,7 @@ export async function mediaServer(media: object = {}, further: object = {}) {
     replication: main.replication,
     clock,
     log: { error: log, warn: log },
+    ...(federation === undefined ? {} : { federation }),
   })
   const app = new Hono()
   role.mount(app)
