@@ -2,7 +2,7 @@
  *  Every key has a default but `server_name`; durations are milliseconds and sizes bytes once parsed. */
 import * as v from 'valibot'
 import { ServerName } from '../matrix/ids.ts'
-import { bytes, duration, limit, secret } from './units.ts'
+import { addressRange, bytes, duration, limit, secret } from './units.ts'
 
 const bool = v.boolean()
 const text = v.string()
@@ -346,6 +346,46 @@ export const Config = v.object({
       password: v.optional(secret('Password that goes with username.')),
       user_lifetime: v.optional(duration('How long the credentials of a user are good.'), '1h'),
       allow_guests: v.optional(v.pipe(bool, v.description('Guests get credentials too.')), true),
+    }),
+    {},
+  ),
+  egress: v.optional(
+    v.object({
+      allowed_ranges: v.optional(
+        v.pipe(
+          v.array(addressRange()),
+          v.description(
+            'Addresses and CIDR ranges that requests to the outside may go to although they are private or otherwise special.',
+          ),
+        ),
+        [],
+      ),
+      denied_ranges: v.optional(
+        v.pipe(
+          v.array(addressRange()),
+          v.description(
+            'Addresses and CIDR ranges that they may not go to, beside the private and special ones. Where one of allowed_ranges holds an address too, the narrower of both counts.',
+          ),
+        ),
+        [],
+      ),
+      ports: v.optional(
+        v.pipe(v.array(port), v.description('The only ports that they may go to; with none listed, any.')),
+        [],
+      ),
+      connections: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.description('Requests under way at a time, of each process.')),
+        256,
+      ),
+      connections_per_host: v.optional(
+        v.pipe(v.number(), v.integer(), v.minValue(1), v.description('The same to one host; others wait their turn.')),
+        8,
+      ),
+      connect_timeout: v.optional(duration('How long a connection may take to come about, TLS included.'), '10s'),
+      first_byte_timeout: v.optional(duration('How long an answer may take to begin.'), '30s'),
+      idle_timeout: v.optional(duration('How long an answer may pause.'), '15s'),
+      total_timeout: v.optional(duration('How long a request may take in all.'), '60s'),
+      body_bytes_max: v.optional(bytes('Largest answer where nothing else is said, also after decompression.'), '10M'),
     }),
     {},
   ),
