@@ -14,6 +14,7 @@ import { createEndedRows } from './background/ended-rows.ts'
 import { startPruning } from './background/prune.ts'
 import { type CommandRunner, createCommandRunner } from './command-runner.ts'
 import { createAccounts } from './commands/accounts/accounts.ts'
+import { serverKeyHandlers } from './commands/federation/server-keys.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { pusherHandlers } from './commands/pushers.ts'
@@ -214,6 +215,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...reportHandlers({ committer, clock }),
     ...pusherHandlers({ sql, committer, clock, queue }),
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
+    ...serverKeyHandlers({ committer, clock }),
   }
   const runner =
     sharing &&

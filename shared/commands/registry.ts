@@ -1,6 +1,7 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
+import { federationCommands } from './federation.ts'
 import { keyCommands } from './keys.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
@@ -22,5 +23,6 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...federationCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -32,8 +32,9 @@ export function createConnector({
 }: ConnectorOptions): buildConnector.connector {
   const ca = caPath === undefined ? undefined : [...getCACertificates('default'), readFileSync(caPath, 'utf8')]
 
-  return ({ hostname: given, protocol, port: givenPort }, callback) => {
+  return ({ hostname: given, protocol, port: givenPort, servername: named }, callback) => {
     const hostname = given.replace(/^\[|\]$/g, '')
+    const name = named || hostname
     const secure = protocol === 'https:'
     const port = givenPort === '' ? (secure ? 443 : 80) : Number(givenPort)
     let socket: Socket | undefined
@@ -67,8 +68,9 @@ export function createConnector({
       socket = secure
         ? connectTls({
             ...to,
-            // The name in the URL is the one that the certificate has to have, whatever address that led to.
-            ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
+            // The name in the Host header, which is the URL's where none was given, is the one that the certificate has to
+            // have, whatever address that led to.
+            ...(isIP(name) === 0 ? { servername: name } : {}),
             ALPNProtocols: ['http/1.1'],
             ...(ca ? { ca } : {}),
           }).once('secureConnect', () => settle(undefined))

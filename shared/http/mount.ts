@@ -3,7 +3,9 @@
 import type { IncomingMessage } from 'node:http'
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
-import { isJsonObject } from '../matrix/json-value.ts'
+import type { AuthenticateServer } from '../federation/server-authentication.ts'
+import type { ServerName } from '../matrix/ids.ts'
+import { isJsonObject, type JsonValue } from '../matrix/json-value.ts'
 import { MatrixError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { readJson } from './body.ts'
@@ -22,6 +24,8 @@ export type Authenticate = (token: string, request: RequestInfo) => Requester | 
 export interface MountContext<Deps> {
   readonly deps: Deps
   readonly authenticate: Authenticate
+  /** Needed by routes that servers call. */
+  readonly authenticateServer?: AuthenticateServer | undefined
   /** Resolves when this process knows all that was acknowledged before the request, by whichever process; undefined if
    *  it does. Absent where there is one process. */
   readonly fresh?: (() => Promise<void> | undefined) | undefined
@@ -66,6 +70,9 @@ export function serveElsewhere(app: Hono, elsewhere: Elsewhere): void {
 export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
   const router = routers.get(app) ?? install(app, context.log)
   for (const route of routes) {
+    if (route.auth === 'server' && !context.authenticateServer) {
+      throw new Error(`${route.method} ${route.path} is mounted where no server can be told from another`)
+    }
     const target = { route, context, observer: context.observe?.(route) } as unknown as Target
     router.add(route.method, route.path, target)
     if (route.path.startsWith(v3)) {
@@ -149,7 +156,21 @@ async function call(
   const request = new LazyRequestInfo(raw, incoming, context.clientAddress, search)
 
   let user: Requester | undefined
-  if (route.auth !== 'none') {
+  let origin: ServerName | undefined
+  let body: unknown
+  if (route.auth === 'server') {
+    const behind = context.fresh?.()
+    if (behind) await behind
+    // The signature is on the body too.
+    body = await bodyOf(route, context, raw, incoming)
+    origin = await context.authenticateServer?.({
+      method: route.method,
+      uri: incoming?.url ?? targetOf(raw.url),
+      authorization: raw.headers.get('authorization'),
+      content: body as JsonValue | undefined,
+    })
+    if (origin === undefined) throw new MatrixError('M_UNAUTHORIZED', 'The request is not signed')
+  } else if (route.auth !== 'none') {
     // Before the token is looked at: a logout elsewhere is one of the things to know.
     const behind = context.fresh?.()
     if (behind) await behind
@@ -168,15 +189,14 @@ async function call(
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
   if (route.limit) {
-    const taken = context.limiter.take(route.limit, user?.user_id ?? request.ip)
+    const taken = context.limiter.take(route.limit, user?.user_id ?? origin ?? request.ip)
     if (taken) await taken
   }
 
   const params = route.params && parsePart(route.params, record(names, values), 'path')
   const query = route.query && parsePart(route.query, queryRecord(request, search), 'query')
-  let body: unknown
   if (route.body) {
-    body = await readJson(raw, incoming, route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax)
+    if (origin === undefined) body = await bodyOf(route, context, raw, incoming)
     if (body === undefined) {
       if (!route.emptyBody) throw new MatrixError('M_NOT_JSON', 'The body is empty')
       body = {}
@@ -186,12 +206,26 @@ async function call(
     body = parsePart(route.body, body, 'body')
   }
 
-  const input = { params, query, body, user, request }
+  const input = { params, query, body, user, origin, request }
   const handled = route.handle(input as never, context.deps)
   const reply = handled instanceof Promise ? await handled : handled
   return jsonReply(reply, (error) =>
     context.log.error({ method: route.method, path: route.path, err: error }, 'a reply broke off'),
   )
+}
+
+function bodyOf(
+  route: Route<unknown>,
+  context: MountContext<unknown>,
+  raw: Request,
+  incoming: IncomingMessage | undefined,
+): Promise<unknown> {
+  return readJson(raw, incoming, route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax)
+}
+
+/** Path and query of a URL, as they are. */
+function targetOf(url: string): string {
+  return url.slice(url.indexOf('/', url.indexOf('://') + 3))
 }
 
 /** The token of the Authorization header or, where there is none, of the query. */

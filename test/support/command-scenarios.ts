@@ -3,7 +3,7 @@
 import { tokenHash } from '../../shared/auth/tokens.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
-import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
+import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
@@ -263,6 +263,12 @@ export function commandScenarios(main: MainClient): Scenarios {
     deleteRoomKeyVersion: () => backup(),
     putRoomKeys: async () => ({ ...(await backup()), keys: [{ ...roomKey, session_id: 'another' }] }),
     deleteRoomKeys: async () => ({ ...(await backup()), room_id: roomKey.room_id }),
+    async storeServerKeys() {
+      const server_name = `${next()}.example` as ServerName
+      const { keyId: key_id, publicKeyBase64: public_key } = generateSigningKey()
+      const key = { key_id, public_key, valid_until_ts: 1, expired_ts: null }
+      return { servers: [{ server_name, keys: [key], document: { server_name }, valid_until_ts: 1 }] }
+    },
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
@@ -312,6 +318,8 @@ const growing = [
   'room_keys',
   'reports',
   'pushers',
+  'server_keys',
+  'server_key_documents',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */
