@@ -37,8 +37,7 @@ const ownConnections: Readonly<Record<string, string>> = {
   'functions/edge/handler-sessions.ts': 'the handlers behind the edge',
   'functions/edge/worker.ts': 'the handlers behind the edge',
   'functions/main/command-server.ts': 'whether the own socket is taken',
-  // Its `fetch` is its own, by the one client.
-  'functions/media/remote/remote-media.ts': 'nobody',
+  'functions/main/outbox/deliver.ts': 'the mail server and the gateway for short messages that the operator names',
   'functions/media/scanner.ts': 'the scanner that the operator names',
   'shared/media/s3-store.ts': 'the object store that the operator names',
   'shared/redis/rest-subscription.ts': 'Redis over its REST API',

@@ -1,4 +1,18 @@
 /** Everything that the federation role serves. */
-import { getServerKeys } from './server-keys.ts'
+import { getKeysOfServer, postKeysOfServers } from './notary.ts'
+import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
+import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
+import { getServerKey, getServerKeys } from './server-keys.ts'
 
-export const federationRoutes = [getServerKeys] as const
+export const federationRoutes = [
+  getServerKeys,
+  getServerKey,
+  getKeysOfServer,
+  postKeysOfServers,
+  getVersion,
+  getWellKnownServer,
+  getOpenIdUser,
+  queryProfile,
+  queryDirectory,
+  queryAnything,
+] as const

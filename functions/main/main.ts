@@ -20,6 +20,7 @@ import { createAccounts } from './commands/accounts/accounts.ts'
 import { consentHandlers } from './commands/accounts/consent.ts'
 import { validityHandlers } from './commands/accounts/validity.ts'
 import { delayedEventHandlers } from './commands/delayed-events.ts'
+import { serverKeyHandlers } from './commands/federation/server-keys.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
 import { pusherHandlers } from './commands/pushers.ts'
@@ -268,6 +269,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...threepidHandlers({ sql, committer, clock, config, queue, links, outbox }),
     ...consentHandlers({ sql, committer, clock, config, links }),
     ...validityHandlers({ sql, committer, clock, config, queue, links, outbox }),
+    ...serverKeyHandlers({ committer, clock }),
   }
   const runner =
     sharing &&

@@ -16,7 +16,7 @@ import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
-import { federationRoutes } from '../federation/routes.ts'
+import { mountFederation } from '../federation/federation-role.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
 import { claimAlone } from '../main/shards/lease-table.ts'
@@ -125,11 +125,12 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     media.mount(app)
     const context = roleContext(handlers)
     mount(app, sync.routes, { ...context, deps: sync.deps })
-    mount(app, federationRoutes, { ...context, deps: { config, clock, signingKeys: loadSigningKeys(config) } })
+    const federation = mountFederation(app, { ...handlers, signingKeys: loadSigningKeys(config) })
     undo.push(async () => {
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()
       await Promise.all([closeListeners(), client.close(), media.close()])
+      await federation.close()
     })
     listeners.open(
       withAccessLog((request, env) => app.fetch(request, env), {

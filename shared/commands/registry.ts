@@ -3,6 +3,7 @@ import { accountTermsCommands } from './account-terms.ts'
 import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { delayedEventCommands } from './delayed-events.ts'
+import { federationCommands } from './federation.ts'
 import { keyCommands } from './keys.ts'
 import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
@@ -34,5 +35,6 @@ export const commands = {
   ...accountTermsCommands,
   ...delayedEventCommands,
   ...registrationTokenCommands,
+  ...federationCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -831,6 +831,66 @@ export const Config = v.object({
     }),
     {},
   ),
+  federation: v.optional(
+    v.object({
+      enabled: v.optional(v.pipe(bool, v.description('Have to do with other homeservers at all.')), true),
+      allowed_servers: v.optional(
+        v.pipe(
+          v.array(text),
+          v.description(
+            'The only servers to have to do with, `*` and `?` stand for others’ characters; without it, all.',
+          ),
+        ),
+      ),
+      denied_servers: v.optional(
+        v.pipe(v.array(text), v.description('Servers to have nothing to do with, in the same form.')),
+        [],
+      ),
+      trusted_key_servers: v.optional(
+        v.pipe(
+          v.array(ServerName),
+          v.metadata({ expected: 'a list of server names' }),
+          v.description('Notaries that are asked for the keys of servers that do not answer themselves.'),
+        ),
+        [],
+      ),
+      delegate_to: v.optional(
+        v.pipe(
+          ServerName,
+          v.metadata({ expected: 'a host name such as matrix.example.org:443, with a port if it is not 8448' }),
+          v.description(
+            'Where other servers reach this one, where that is not at server_name; announced in .well-known/matrix/server.',
+          ),
+        ),
+      ),
+      old_signing_keys: v.optional(
+        v.pipe(
+          v.array(
+            v.object({
+              key_id: v.pipe(
+                text,
+                v.regex(/^ed25519:\w{1,200}$/),
+                v.metadata({ expected: 'an id such as ed25519:a_1234' }),
+                v.description('The id that it had.'),
+              ),
+              key: v.pipe(text, v.description('Public key, in base64.')),
+              expired_ts: v.pipe(
+                v.number(),
+                v.integer(),
+                v.description('When it last signed, in milliseconds since 1970.'),
+              ),
+            }),
+          ),
+          v.description('Keys that this server signed with before: others check its old events by them.'),
+        ),
+        [],
+      ),
+      ca_path: v.optional(
+        v.pipe(text, v.description('PEM certificates that vouch for other servers, beside the usual ones.')),
+      ),
+    }),
+    {},
+  ),
   limits: v.optional(
     v.object({
       request_body: v.optional(bytes('Largest request body of ordinary endpoints.'), '256K'),
@@ -857,6 +917,7 @@ export const Config = v.object({
       url_preview: limit('Previews of URLs, by user', { per_second: 2, burst: 50 }),
       media_upload: limit('Uploads, by user', { per_second: 5, burst: 50 }),
       media_download: limit('Downloads and thumbnails, by user or address', { per_second: 100, burst: 1000 }),
+      federation: limit('Requests of other servers, by server', { per_second: 100, burst: 1000 }),
     }),
     {},
   ),

@@ -228,8 +228,9 @@ function parsedUrl(url: string | URL): URL {
  *  the `Host` header, and a connection is not shared between names. */
 function elsewhere(url: URL, { host, port }: { readonly host: string; readonly port: number }): URL {
   const to = URL.parse(`${url.protocol}//${host.includes(':') ? `[${host}]` : host}:${port}`)
-  // A certificate for an address would be looked for under the name that is connected to.
-  if (to === null || isIP(url.hostname.replace(/^\[|\]$/g, '')) !== 0) {
+  // A certificate for an address would be looked for under the name that is connected to; another port of it is the same.
+  const address = url.hostname.replace(/^\[|\]$/g, '')
+  if (to === null || (isIP(address) !== 0 && to.hostname !== url.hostname)) {
     throw new EgressError('bad_url', `${url.hostname} cannot be reached by another host`)
   }
   return to

@@ -1,8 +1,11 @@
 /** Serves declared routes: finds, limits, authenticates, parses, calls, answers. One handler of Hono does it all, so a
  *  request passes no chain of middleware. Several roles may be mounted on one app; each brings its own dependencies. */
+import type { IncomingMessage } from 'node:http'
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
-import { isJsonObject } from '../matrix/json-value.ts'
+import type { AuthenticateServer } from '../federation/server-authentication.ts'
+import type { ServerName } from '../matrix/ids.ts'
+import { isJsonObject, type JsonValue } from '../matrix/json-value.ts'
 import { lockedError, MatrixError, suspendedError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
 import { aliasesOf } from './aliases.ts'
@@ -23,6 +26,8 @@ export type Authenticate = (token: string, request: RequestInfo) => Requester | 
 export interface MountContext<Deps> {
   readonly deps: Deps
   readonly authenticate: Authenticate
+  /** Needed by routes that servers call. */
+  readonly authenticateServer?: AuthenticateServer | undefined
   /** Resolves when this process knows all that was acknowledged before the request, by whichever process; undefined if
    *  it does. Absent where there is one process. */
   readonly fresh?: (() => Promise<void> | undefined) | undefined
@@ -68,6 +73,9 @@ export function serveElsewhere(app: Hono, elsewhere: Elsewhere): void {
 export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
   const router = routers.get(app) ?? install(app, context.log)
   for (const route of routes) {
+    if (route.auth === 'server' && !context.authenticateServer) {
+      throw new Error(`${route.method} ${route.path} is mounted where no server can be told from another`)
+    }
     const target = { route, context, observer: context.observe?.(route) } as unknown as Target
     for (const path of [route.path, ...aliasesOf(route.path)]) router.add(route.method, path, target)
   }
@@ -149,7 +157,21 @@ async function call(
   const request = new LazyRequestInfo(raw, incoming, context.clientAddress, search)
 
   let user: Requester | undefined
-  if (route.auth !== 'none') {
+  let origin: ServerName | undefined
+  let body: unknown
+  if (route.auth === 'server') {
+    const behind = context.fresh?.()
+    if (behind) await behind
+    // The signature is on the body too.
+    body = await bodyOf(route, context, raw, incoming)
+    origin = await context.authenticateServer?.({
+      method: route.method,
+      uri: incoming?.url ?? targetOf(raw.url),
+      authorization: raw.headers.get('authorization'),
+      content: body as JsonValue | undefined,
+    })
+    if (origin === undefined) throw new MatrixError('M_UNAUTHORIZED', 'The request is not signed')
+  } else if (route.auth !== 'none') {
     // Before the token is looked at: a logout elsewhere is one of the things to know.
     const behind = context.fresh?.()
     if (behind) await behind
@@ -174,17 +196,14 @@ async function call(
     } else if (route.auth !== 'optional') throw new MatrixError('M_MISSING_TOKEN', 'An access token is needed')
   }
   if (route.limit) {
-    const taken = context.limiter.take(route.limit, user?.user_id ?? request.ip)
+    const taken = context.limiter.take(route.limit, user?.user_id ?? origin ?? request.ip)
     if (taken) await taken
   }
 
   const params = route.params && parsePart(route.params, record(names, values), 'path')
   const query = route.query && parsePart(route.query, queryRecord(request, search), 'query')
-  let body: unknown
   if (route.body) {
-    const bytesMax = route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax
-    const read = route.form && isForm(raw) ? readForm : readJson
-    body = await read(raw, incoming, bytesMax)
+    if (origin === undefined) body = await bodyOf(route, context, raw, incoming)
     if (body === undefined) {
       const mayBeEmpty = typeof route.emptyBody === 'function' ? route.emptyBody(request.searchParams) : route.emptyBody
       if (!mayBeEmpty) throw new MatrixError('M_NOT_JSON', 'The body is empty')
@@ -195,7 +214,7 @@ async function call(
     body = parsePart(route.body, body, 'body')
   }
 
-  const input = { params, query, body, user, request }
+  const input = { params, query, body, user, origin, request }
   const handled = route.handle(input as never, context.deps)
   const reply = handled instanceof Promise ? await handled : handled
   const onBroken = (error: unknown) =>
@@ -211,6 +230,22 @@ async function refuseWithoutConsent(user: Requester, context: MountContext<unkno
   throw new MatrixError('M_CONSENT_NOT_GIVEN', `You have yet to agree to the policies of this server: ${consent_uri}`, {
     extra: { consent_uri },
   })
+}
+
+function bodyOf(
+  route: Route<unknown>,
+  context: MountContext<unknown>,
+  raw: Request,
+  incoming: IncomingMessage | undefined,
+): Promise<unknown> {
+  const bytesMax = route.bodyBytesMax ?? context.bodyBytesMax ?? defaultBodyBytesMax
+  const read = route.form && isForm(raw) ? readForm : readJson
+  return read(raw, incoming, bytesMax)
+}
+
+/** Path and query of a URL, as they are. */
+function targetOf(url: string): string {
+  return url.slice(url.indexOf('/', url.indexOf('://') + 3))
 }
 
 /** The token of the Authorization header or, where there is none, of the query. */

@@ -263,6 +263,7 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'POST /_matrix/key/v2/query',
       'GET /_matrix/key/v2/query/:serverName',
       'GET /_matrix/key/v2/server',
+      'GET /_matrix/key/v2/server/:keyId',
     ],
   },
   media: {

@@ -3,6 +3,7 @@
 import type { Readable } from 'node:stream'
 import type * as v from 'valibot'
 import type { Requester } from '../auth/requester.ts'
+import type { ServerName } from '../matrix/ids.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 export type Role = 'client' | 'sync' | 'federation' | 'media'
@@ -21,6 +22,7 @@ export type RateLimit =
   | 'url_preview'
   | 'media_upload'
   | 'media_download'
+  | 'federation'
 
 export interface RequestInfo {
   readonly method: string
@@ -74,17 +76,19 @@ export class BytesReply {
 type Schema = v.GenericSchema<unknown, unknown>
 type Out<S> = S extends v.GenericSchema<unknown, infer Output> ? Output : undefined
 
-export interface RouteInput<Params, Query, Body, User> {
+export interface RouteInput<Params, Query, Body, User, Origin> {
   readonly params: Params
   readonly query: Query
   readonly body: Body
   readonly user: User
+  /** The server that signed the request. */
+  readonly origin: Origin
   readonly request: RequestInfo
 }
 
 /** `user`: a token of a full account; `admin`: of an administrator; `guest`: guests too; `optional`: known if a token is
- *  there; `none`. */
-export type RouteAuth = 'user' | 'admin' | 'guest' | 'optional' | 'none'
+ *  there; `server`: the signature of another server; `none`. */
+export type RouteAuth = 'user' | 'admin' | 'guest' | 'optional' | 'server' | 'none'
 
 export interface RouteDeclaration<
   Deps,
@@ -125,7 +129,8 @@ export interface RouteDeclaration<
       Out<P>,
       Out<Q>,
       Out<B>,
-      A extends 'none' ? undefined : A extends 'optional' ? Requester | undefined : Requester
+      A extends 'none' | 'server' ? undefined : A extends 'optional' ? Requester | undefined : Requester,
+      A extends 'server' ? ServerName : undefined
     >,
     deps: Deps,
   ): Promise<object> | object

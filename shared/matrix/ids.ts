@@ -29,6 +29,12 @@ export const ServerName = v.pipe(
 )
 export type ServerName = v.InferOutput<typeof ServerName>
 
+/** A server's name in two. An IPv6 address keeps its brackets. */
+export function serverNameParts(name: ServerName): { readonly hostname: string; readonly port: number | undefined } {
+  const [, hostname = name, port] = /^(\[[^\]]*\]|[^:]*)(?::(\d+))?$/.exec(name) ?? []
+  return { hostname, port: port === undefined ? undefined : Number(port) }
+}
+
 /** A device's id: any text a client chose. */
 export const DeviceId = v.pipe(v.string(), v.minLength(1), noNul, v.maxBytes(512), v.brand('DeviceId'))
 export type DeviceId = v.InferOutput<typeof DeviceId>

@@ -425,6 +425,12 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
     unquarantineMedia: async () => ({ media: [await storedMedium()] }),
     protectMedia: async () => ({ ...(await storedMedium()), protected: true }),
     blockMediaHash: async () => ({ sha256: hashOf(next()), blocked: true, blocked_by: (await user()).user_id }),
+    async storeServerKeys() {
+      const server_name = `${next()}.example` as ServerName
+      const { keyId: key_id, publicKeyBase64: public_key } = generateSigningKey()
+      const key = { key_id, public_key, valid_until_ts: 1, expired_ts: null }
+      return { servers: [{ server_name, keys: [key], document: { server_name }, valid_until_ts: 1 }] }
+    },
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
@@ -492,6 +498,8 @@ const growing = [
   'delayed_events',
   'registration_tokens',
   'registration_token_holds',
+  'server_keys',
+  'server_key_documents',
 ] as const
 
 /** How many rows the tables have, by which an effect that happened twice shows. */
