@@ -1,8 +1,22 @@
 import { defineConfig } from 'vitest/config'
 
+/** Looks at what all others have seen. */
+const afterAllTests = 'test/specification/answers.test.ts'
+
 export default defineConfig({
   test: {
-    include: ['shared/**/*.test.ts', 'functions/**/*.test.ts', 'infra/**/*.test.ts', 'test/**/*.test.ts'],
+    setupFiles: ['test/specification/observe.ts'],
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'tests',
+          include: ['shared/**/*.test.ts', 'functions/**/*.test.ts', 'infra/**/*.test.ts', 'test/**/*.test.ts'],
+          exclude: [afterAllTests],
+        },
+      },
+      { extends: true, test: { name: 'afterwards', include: [afterAllTests], sequence: { groupOrder: 1 } } },
+    ],
     // Two cores and a real PostgreSQL beside them: more workers only take turns.
     maxWorkers: 2,
     // Client libraries log much; what a failed test printed is shown.

@@ -1,6 +1,6 @@
 /** client-server-api: registration, login, sessions, devices, passwords, profiles. */
 import { createHmac } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { type AccountServer, accountServer, passwordAuth } from './support/account-server.ts'
 
 let hs: AccountServer
@@ -485,6 +485,17 @@ test('what the server is', async () => {
     },
   })
   expect((await hs.call('GET', '/.well-known/matrix/client')).status).toBe(404)
+})
+
+test('client-server-api GET /.well-known/matrix/support: the contacts of the configuration', async () => {
+  expect((await hs.call('GET', '/.well-known/matrix/support')).status).toBe(404)
+  const support = {
+    contacts: [{ role: 'm.role.admin', email_address: 'admin@hs1.example', matrix_id: '@admin:hs1' }],
+    support_page: 'https://hs1.example/help',
+  }
+  const other = await accountServer({ support })
+  onTestFinished(other.close)
+  expect(await other.call('GET', '/.well-known/matrix/support')).toMatchObject({ status: 200, body: support })
 })
 
 test('tokens and passwords are in no table as they are', async () => {

@@ -31,6 +31,49 @@ function sourceFiles(folder: string): SourceFile[] {
     })
 }
 
+/** Who opens connections beside shared/egress: to hosts that the operator named, never to one that came with a request. */
+const ownConnections: Readonly<Record<string, string>> = {
+  'functions/edge/handler-connections.ts': 'the handlers behind the edge',
+  'functions/edge/handler-sessions.ts': 'the handlers behind the edge',
+  'functions/edge/worker.ts': 'the handlers behind the edge',
+  'functions/main/command-server.ts': 'whether the own socket is taken',
+  // Its `fetch` is its own, by the one client.
+  'functions/media/remote/remote-media.ts': 'nobody',
+  'functions/media/scanner.ts': 'the scanner that the operator names',
+  'shared/media/s3-store.ts': 'the object store that the operator names',
+  'shared/redis/rest-subscription.ts': 'Redis over its REST API',
+  'shared/replication/command-sessions.ts': 'mains',
+  'shared/role/forward.ts': 'handlers of other roles',
+  'shared/tracing/otlp-exporter.ts': 'the collector of traces',
+  // Their `fetch` is what serves.
+  'functions/edge/containers.ts': 'nobody',
+  'shared/http/access-log.ts': 'nobody',
+  'shared/http/listeners.ts': 'nobody',
+}
+const connecting = /^(?:request|get|connect|createConnection|fetch|Agent|Client|Pool|Dispatcher)$/
+
+/** What in a file may open connections: the global fetch, and what it takes of the modules that do. */
+function connectionsOf(text: string): string[] {
+  const imported = [
+    ...text.matchAll(/import\s+(?!type\b)([^'"]*?)\s+from\s+'((?:node:)?(?:https?|http2|net|tls)|undici)'/g),
+  ]
+  const names = imported.flatMap(([, clause = '', module = '']) => {
+    const named = /\{([^}]*)\}/.exec(clause)
+    // A module taken as a whole may be used for anything.
+    if (!named) return [module]
+    const values = (named[1] ?? '').split(',').map((name) => name.trim().split(/\s+as\s+/)[0] ?? '')
+    return values.filter((name) => connecting.test(name))
+  })
+  const dynamic = [...text.matchAll(/\bimport\('((?:node:)?(?:https?|http2|net|tls)|undici)'\)/g)].map(
+    ([, m = '']) => m,
+  )
+  return [
+    ...names,
+    ...dynamic,
+    ...(/(?<![.\w])(?:globalThis\.)?fetch\(|\bXMLHttpRequest\b|\bnew WebSocket\(/.test(text) ? ['fetch'] : []),
+  ]
+}
+
 const files = ['shared', 'functions', 'infra', 'test'].flatMap(sourceFiles)
 const isTest = (file: string) => file.endsWith('.test.ts')
 
@@ -113,4 +156,26 @@ describe('import directions', () => {
       .map(({ file }) => file)
     expect(barrels).toEqual([])
   })
+
+  test('requests to the outside are made by shared/egress alone', () => {
+    const sources = files.filter(({ file }) => /^(?:shared|functions)\//.test(file) && !isTest(file))
+    const found = sources
+      .filter(({ file }) => !file.startsWith('shared/egress/'))
+      .filter(({ file }) => connectionsOf(readFileSync(path.join(root, file), 'utf8')).length > 0)
+      .map(({ file }) => file)
+    expect(found.sort()).toEqual(Object.keys(ownConnections).sort())
+  })
+
+  test.each([
+    ["import { request } from 'node:https'", ['request']],
+    ["import { type Agent, createServer } from 'node:http'", []],
+    ["import {\n  Agent as Plain,\n  createServer,\n} from 'node:http'", ['Agent']],
+    ["import http from 'node:http'", ['node:http']],
+    ["import * as undici from 'undici'", ['undici']],
+    ["import type { Agent } from 'undici'", []],
+    ["await import('undici')", ['undici']],
+    ['await fetch(url)', ['fetch']],
+    ['await globalThis.fetch(url)', ['fetch']],
+    ['await app.fetch(request)', []],
+  ])('%j may connect by %j', (text, names) => expect(connectionsOf(text)).toEqual(names))
 })

@@ -1,5 +1,6 @@
 /** Which requests may be sent once more to another handler when one went silent after it had them: those whose second run
  *  changes nothing, and answers what the first would have answered. */
+import { aliasesOf } from '../../shared/http/aliases.ts'
 import type { Method } from '../../shared/http/route.ts'
 import { createRouter } from '../../shared/http/router.ts'
 
@@ -52,8 +53,7 @@ const repeatable = [
 const router = createRouter<true>()
 for (const line of repeatable) {
   const [method, path = ''] = line.split(' ')
-  router.add(method as Method, path, true)
-  if (path.startsWith(v3)) router.add(method as Method, `/_matrix/client/r0${path.slice(v3.length)}`, true)
+  for (const each of [path, ...aliasesOf(path)]) router.add(method as Method, each, true)
 }
 
 /** `target` is the raw path with its query. */

@@ -6,6 +6,7 @@ import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import type { SigningKey } from '../../shared/matrix/signatures.ts'
+import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
@@ -28,9 +29,12 @@ import { serverNoticeHandlers } from './commands/server-notices.ts'
 import { acknowledgeToDeviceHandler } from './commands/to-device/acknowledge.ts'
 import { dehydratedDeviceHandlers } from './commands/to-device/dehydrated.ts'
 import { sendToDeviceHandler } from './commands/to-device/send.ts'
+import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
+import { mediaHandlers } from './media/commands.ts'
+import { createMediaSweep } from './media/sweep.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createCommitter } from './persist/committer.ts'
 import { createNids } from './persist/nids.ts'
@@ -60,7 +64,7 @@ export interface MainDeps {
   readonly ephemeral: WritableEphemeralStore
   readonly clock: Clock
   readonly signingKey: SigningKey
-  readonly log: Pick<Logger, 'error'>
+  readonly log: Pick<Logger, 'error'> & Partial<Pick<Logger, 'info'>>
   /** Nothing can be written any more: the process has to end. */
   readonly onFatal: (error: Error) => void
   /** The writer's name and who claimed it; absent: whoever commits first. */
@@ -205,6 +209,9 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'the indexes of messages and users could not be written; it is tried again'),
     }),
   )
+  const mediaStore = openMediaStore(config)
+  const mediaSweep = createMediaSweep({ sql, clock, config, store: mediaStore, log })
+  const stopMedia = whileOwned(ownership, ephemeralShard, mediaSweep.start)
   const stopKeeping =
     sharing &&
     whileOwned(ownership, ephemeralShard, () => {
@@ -226,6 +233,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...pusherHandlers({ sql, committer, clock, queue }),
     ...delayedEventHandlers({ rooms: roomDeps, config, signingKey, sends: delayedSends, queue }),
     ...serverNoticeHandlers({ sql, config, serverName, everywhere }),
+    ...urlPreviewHandlers({ sql, clock }),
+    ...mediaHandlers({ sql, committer, clock, config, sweep: mediaSweep }),
   }
   const runner =
     sharing &&
@@ -249,6 +258,8 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await stopSweeping()
       await endedRows.close()
       await stopIndexing()
+      await stopMedia()
+      await mediaStore.close()
       await stopKeeping?.()
       pushRules.close()
       ignoredSenders.close()

@@ -20,6 +20,7 @@ import { federationRoutes } from '../federation/routes.ts'
 import { createMain } from '../main/main.ts'
 import { storedPositions } from '../main/persist/committer.ts'
 import { claimAlone } from '../main/shards/lease-table.ts'
+import { createMediaRole } from '../media/media-role.ts'
 import { createSyncRole } from '../sync/role.ts'
 import { openDatabase } from './database.ts'
 
@@ -120,13 +121,15 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
+    const media = createMediaRole(handlers)
+    media.mount(app)
     const context = roleContext(handlers)
     mount(app, sync.routes, { ...context, deps: sync.deps })
     mount(app, federationRoutes, { ...context, deps: { config, clock, signingKeys: loadSigningKeys(config) } })
     undo.push(async () => {
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()
-      await Promise.all([closeListeners(), client.close()])
+      await Promise.all([closeListeners(), client.close(), media.close()])
     })
     listeners.open(
       withAccessLog((request, env) => app.fetch(request, env), {

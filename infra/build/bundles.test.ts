@@ -17,7 +17,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 test('each role has a bundle, and each bundle a budget', () => {
   const names = [...bundles.keys()].sort()
-  expect(names).toEqual(['client', 'edge', 'federation', 'ganglion', 'main', 'media', 'monolith', 'sync'])
+  const roles = ['client', 'edge', 'federation', 'main', 'media', 'monolith', 'sync']
+  expect(names).toEqual([...roles, 'ganglion', 'thumbnail-worker'].sort())
   expect(Object.keys(budgets).sort()).toEqual(names)
 })
 

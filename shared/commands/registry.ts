@@ -3,6 +3,7 @@ import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { delayedEventCommands } from './delayed-events.ts'
 import { keyCommands } from './keys.ts'
+import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
 import { pusherCommands } from './pushers.ts'
 import { registrationTokenCommands } from './registration-tokens.ts'
@@ -11,6 +12,7 @@ import { roomKeyCommands } from './room-keys.ts'
 import { roomCommands } from './rooms.ts'
 import { serverNoticeCommands } from './server-notices.ts'
 import { toDeviceCommands } from './to-device.ts'
+import { urlPreviewCommands } from './url-previews.ts'
 import { userDataCommands } from './user-data.ts'
 
 export const commands = {
@@ -24,6 +26,8 @@ export const commands = {
   ...reportCommands,
   ...pusherCommands,
   ...serverNoticeCommands,
+  ...urlPreviewCommands,
+  ...mediaCommands,
   ...delayedEventCommands,
   ...registrationTokenCommands,
 } as const

@@ -1,4 +1,5 @@
 /** Building blocks of the configuration schema: durations and sizes with units, secrets, rate limits. */
+import { isIP } from 'node:net'
 import * as v from 'valibot'
 
 const unitMs = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, y: 31_536_000_000 } as const
@@ -38,6 +39,25 @@ export function bytes(description: string) {
     }),
     v.metadata({ unit: 'size' }),
     v.description(description),
+  )
+}
+
+/** An address, or a range of them in CIDR form. */
+export function addressRange() {
+  return v.pipe(
+    v.string(),
+    v.check((value) => {
+      const [address = '', prefix = '0', ...more] = value.split('/')
+      const family = isIP(address)
+      const bits = family === 6 ? 128 : 32
+      return (
+        family !== 0 &&
+        !address.includes('%') &&
+        more.length === 0 &&
+        /^\d{1,3}$/.test(prefix) &&
+        Number(prefix) <= bits
+      )
+    }, 'expected an address or a CIDR range such as 10.0.0.0/8'),
   )
 }
 

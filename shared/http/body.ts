@@ -7,6 +7,9 @@ import { parseJson } from '../matrix/parse-json.ts'
 /** For routes whose bodies hold something for each of many devices or sessions. */
 export const largeBodyBytesMax = 1024 * 1024
 
+/** For a body to be there whole. */
+const bodyTimeoutMs = 120_000
+
 /** The body parsed as JSON; undefined where it is empty. Throws M_TOO_LARGE, M_NOT_JSON. `incoming` is node's request,
  *  where the server has one: reading it costs a fraction of what a web stream does. */
 export function readJson(request: Request, incoming: IncomingMessage | undefined, bytesMax: number): Promise<unknown> {
@@ -27,8 +30,14 @@ function readIncoming(incoming: IncomingMessage, bytesMax: number): Promise<Buff
     const chunks: Buffer[] = []
     let length = 0
     const settle = () => {
+      clearTimeout(late)
       incoming.off('data', onData).off('end', onEnd).off('error', onGone).off('close', onGone)
     }
+    const late = setTimeout(() => {
+      settle()
+      incoming.pause()
+      reject(new MatrixError('M_UNKNOWN', 'The body did not arrive in time', { status: 408 }))
+    }, bodyTimeoutMs)
     const onData = (chunk: Buffer) => {
       length += chunk.length
       if (length > bytesMax) {

@@ -28,8 +28,8 @@ export interface Listeners {
 /** Longer than proxies keep idle connections to us, so that it is never us who closes one that is about to be used. */
 const keepAliveTimeoutMs = 75_000
 const headersTimeoutMs = 30_000
-/** For a whole request, its body included. */
-const requestTimeoutMs = 120_000
+/** For a whole request with its body: an upload over a slow line. Bodies that are read whole have a limit of their own. */
+const requestTimeoutMs = 1_800_000
 /** Longer than a long poll: a connection on which nothing moves, such as one whose client does not read its answer. */
 const stillTimeoutMs = 180_000
 /** After a restart, all clients come back at once; the kernel may allow less. */

@@ -1,18 +1,19 @@
 /** Serves declared routes: finds, limits, authenticates, parses, calls, answers. One handler of Hono does it all, so a
  *  request passes no chain of middleware. Several roles may be mounted on one app; each brings its own dependencies. */
-import type { IncomingMessage } from 'node:http'
 import type { Context, Hono } from 'hono'
 import type { Requester } from '../auth/requester.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
 import { lockedError, MatrixError, suspendedError } from '../matrix/matrix-error.ts'
 import type { RequestNotes } from './access-log.ts'
+import { aliasesOf } from './aliases.ts'
 import { readJson } from './body.ts'
+import { type NodeExchange, sendBytes, statusSent } from './bytes-reply.ts'
 import { type ErrorLog, errorResponse, matrixErrorResponse } from './error-response.ts'
 import { preflightHeaders } from './headers.ts'
 import type { Limiter } from './rate-limit.ts'
 import { jsonReply } from './reply.ts'
 import { type ClientAddress, LazyRequestInfo } from './request-info.ts'
-import type { Method, RequestInfo, Route } from './route.ts'
+import { BytesReply, type Method, type RequestInfo, type Route } from './route.ts'
 import { createRouter, type Endpoint, type Router } from './router.ts'
 import { parsePart } from './validate.ts'
 
@@ -48,7 +49,6 @@ interface Target {
 }
 
 const defaultBodyBytesMax = 128 * 1024
-const v3 = '/_matrix/client/v3/'
 const servedPrefix = /^\/(?:_matrix|_synapse|\.well-known)\//
 const routers = new WeakMap<Hono, Router<Target>>()
 
@@ -61,16 +61,13 @@ export function serveElsewhere(app: Hono, elsewhere: Elsewhere): void {
   elsewheres.set(app, elsewhere)
 }
 
-/** Adds the routes to the app. Paths of version v3 are served as r0 too. Whatever else the app serves under other
+/** Adds the routes to the app. Paths are served under their old names too. Whatever else the app serves under other
  *  prefixes is left alone; under Matrix's own an unknown path is M_UNRECOGNIZED. */
 export function mount<Deps>(app: Hono, routes: readonly Route<Deps>[], context: MountContext<Deps>): void {
   const router = routers.get(app) ?? install(app, context.log)
   for (const route of routes) {
     const target = { route, context, observer: context.observe?.(route) } as unknown as Target
-    router.add(route.method, route.path, target)
-    if (route.path.startsWith(v3)) {
-      router.add(route.method, `/_matrix/client/r0/${route.path.slice(v3.length)}`, target)
-    }
+    for (const path of [route.path, ...aliasesOf(route.path)]) router.add(route.method, path, target)
   }
 }
 
@@ -132,7 +129,7 @@ async function answer(
     const { method, path } = route
     response = errorResponse(error, { method, path, request_id: notes?.request_id }, context.log)
   }
-  observer?.end(response.status, performance.now() - startedAt)
+  observer?.end(statusSent(response, (c.env ?? {}) as NodeExchange), performance.now() - startedAt)
   return response
 }
 
@@ -145,7 +142,8 @@ async function call(
   search: string,
 ): Promise<Response> {
   const raw = c.req.raw
-  const incoming = (c.env as { incoming?: IncomingMessage } | undefined)?.incoming
+  const exchange = (c.env ?? {}) as NodeExchange
+  const { incoming } = exchange
   const request = new LazyRequestInfo(raw, incoming, context.clientAddress, search)
 
   let user: Requester | undefined
@@ -192,9 +190,9 @@ async function call(
   const input = { params, query, body, user, request }
   const handled = route.handle(input as never, context.deps)
   const reply = handled instanceof Promise ? await handled : handled
-  return jsonReply(reply, (error) =>
-    context.log.error({ method: route.method, path: route.path, err: error }, 'a reply broke off'),
-  )
+  const onBroken = (error: unknown) =>
+    context.log.error({ method: route.method, path: route.path, err: error }, 'a reply broke off')
+  return reply instanceof BytesReply ? sendBytes(reply, exchange, onBroken) : jsonReply(reply, onBroken)
 }
 
 /** The token of the Authorization header or, where there is none, of the query. */

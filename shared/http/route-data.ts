@@ -3,7 +3,8 @@
  *  declarations and against the specification's list of endpoints. It is plain data so that the edge, which may not see
  *  the roles, has it too.
  *
- *  `:name` is one segment of the path, `*` at the end is the rest. `/_matrix/client/v3/…` stands for `/r0/…` as well. */
+ *  `:name` is one segment of the path, `*` at the end is the rest. `/_matrix/client/v3/…` stands for `/r0/…` as well, and `/_matrix/media/v3/…`
+ *  for `/r0/…` and `/v1/…`. */
 import type { Role } from './route.ts'
 
 /** A hint for caches, never a matter of correctness: all requests of one user, about one room, or of one server. */
@@ -271,6 +272,28 @@ export const endpoints: Readonly<Record<Role, Readonly<Partial<Record<Sticky | '
       'GET /_matrix/media/v3/thumbnail/:serverName/:mediaId',
       'POST /_matrix/media/v3/upload',
       'PUT /_matrix/media/v3/upload/:serverName/:mediaId',
+      'DELETE /_synapse/admin/v1/ganglion/media/blocked/:sha256',
+      'DELETE /_synapse/admin/v1/media/:serverName/:mediaId',
+      'DELETE /_synapse/admin/v1/room/:roomId/media',
+      'DELETE /_synapse/admin/v1/users/:userId/media',
+      'GET /_synapse/admin/v1/ganglion/media',
+      'GET /_synapse/admin/v1/ganglion/media/blocked',
+      'GET /_synapse/admin/v1/media/:serverName/:mediaId',
+      'GET /_synapse/admin/v1/media/quarantined',
+      'GET /_synapse/admin/v1/room/:roomId/media',
+      'GET /_synapse/admin/v1/statistics/users/media',
+      'GET /_synapse/admin/v1/users/:userId/media',
+      'POST /_synapse/admin/v1/media/:serverName/delete',
+      'POST /_synapse/admin/v1/media/delete',
+      'POST /_synapse/admin/v1/media/protect/:mediaId',
+      'POST /_synapse/admin/v1/media/quarantine/:serverName/:mediaId',
+      'POST /_synapse/admin/v1/media/unprotect/:mediaId',
+      'POST /_synapse/admin/v1/media/unquarantine/:serverName/:mediaId',
+      'POST /_synapse/admin/v1/purge_media_cache',
+      'POST /_synapse/admin/v1/quarantine_media/:roomId',
+      'POST /_synapse/admin/v1/room/:roomId/media/quarantine',
+      'POST /_synapse/admin/v1/user/:userId/media/quarantine',
+      'PUT /_synapse/admin/v1/ganglion/media/blocked/:sha256',
     ],
   },
 }

@@ -1,4 +1,5 @@
 /** Which role serves a request, and what it may be kept together by. Only web standards here: the edge uses it in a Worker. */
+import { aliasesOf } from './aliases.ts'
 import type { Method, Role } from './route.ts'
 import { endpoints, prefixes, type Sticky } from './route-data.ts'
 import { createRouter } from './router.ts'
@@ -21,8 +22,6 @@ export interface RoutedTo {
 }
 
 export const roles: readonly Role[] = ['sync', 'client', 'federation', 'media']
-
-const v3 = '/_matrix/client/v3/'
 
 /** Every endpoint, aliases included. */
 export const routeTable: readonly TableRoute[] = roles.flatMap((role) =>
@@ -63,6 +62,5 @@ function withAliases(line: string, role: Role, sticky: Sticky | undefined): Tabl
   const method = line.slice(0, space) as Method
   const path = line.slice(space + 1)
   const route = { method, path, role, sticky }
-  if (!path.startsWith(v3)) return [route]
-  return [route, { ...route, path: `/_matrix/client/r0/${path.slice(v3.length)}` }]
+  return [route, ...aliasesOf(path).map((alias) => ({ ...route, path: alias }))]
 }

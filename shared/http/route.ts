@@ -1,5 +1,6 @@
 /** A route is data: schema, handler, reply. Handlers hold no SQL, no status codes and no try/catch; `mount` parses,
  *  authenticates, limits and answers. The route table, the edge and the tests are derived from these declarations. */
+import type { Readable } from 'node:stream'
 import type * as v from 'valibot'
 import type { Requester } from '../auth/requester.ts'
 
@@ -16,8 +17,12 @@ export type RateLimit =
   | 'room_creation'
   | 'account'
   | 'read'
+  | 'url_preview'
+  | 'media_upload'
+  | 'media_download'
 
 export interface RequestInfo {
+  readonly method: string
   /** The client's address, after trusted proxies. */
   readonly ip: string
   readonly userAgent: string | undefined
@@ -25,6 +30,11 @@ export interface RequestInfo {
   readonly signal: AbortSignal
   /** The raw query string's values, all of them, for parameters that repeat (`at_least_one=…&server_name=a&server_name=b`). */
   readonly searchParams: URLSearchParams
+  /** A header's value; undefined where there is none. */
+  header(name: string): string | undefined
+  /** The body as it comes, for routes that declare none; nobody else reads it. Rejects where the connection ends before it
+   *  does. To stop in the middle leaves the connection as it is. */
+  body(): AsyncIterable<Uint8Array>
 }
 
 /** JSON text in pieces, sent as they come; nothing is serialised again. */
@@ -42,6 +52,19 @@ export class TextReply {
   constructor(text: string, headers: Readonly<Record<string, string>>) {
     this.text = text
     this.headers = headers
+  }
+}
+
+/** An answer of bytes, with a status and headers of its own. A stream is read as fast as the client takes it, and is destroyed
+ *  where the client goes away. */
+export class BytesReply {
+  readonly status: number
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Readable | Uint8Array | undefined
+  constructor(status: number, headers: Readonly<Record<string, string>>, body?: Readable | Uint8Array) {
+    this.status = status
+    this.headers = headers
+    this.body = body
   }
 }
 
@@ -89,7 +112,7 @@ export interface RouteDeclaration<
   readonly emptyBody?: boolean | ((query: URLSearchParams) => boolean)
   /** Largest body in bytes; default 128 KiB. */
   readonly bodyBytesMax?: number
-  /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply goes out as it is. */
+  /** The reply is JSON: an object, or RawJson for what is ready-made; a TextReply and a BytesReply go out as they are. */
   handle(
     input: RouteInput<
       Out<P>,

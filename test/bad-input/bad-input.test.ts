@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { clientRoutes } from '../../functions/client/routes.ts'
+import { mediaRoutes } from '../../functions/media/routes.ts'
 import { syncRoutes } from '../../functions/sync/routes.ts'
 import type { Method } from '../../shared/http/route.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
@@ -15,7 +16,7 @@ interface Target {
   readonly auth: string
   readonly body?: unknown
 }
-const routes: readonly Target[] = [...clientRoutes, ...syncRoutes]
+const routes: readonly Target[] = [...clientRoutes, ...syncRoutes, ...mediaRoutes]
 const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'DELETE']
 
 let database: TestDatabase
@@ -60,6 +61,9 @@ beforeAll(async () => {
     filterId: '0',
     keyName: 'displayname',
     stateKey: '',
+    serverName: 'test.local',
+    mediaId: 'nothing',
+    sha256: 'a'.repeat(64),
     delayId: 'none',
     token: 'none',
   }

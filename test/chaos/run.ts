@@ -26,12 +26,14 @@ const restMs = 1_500
 /** Messages in rooms: stops after the fault during which `forMs` milliseconds are over. */
 export function runChaos(options: ChaosOptions & { readonly forMs: number }): Promise<Report> {
   const { seed } = options
+  let endMs = Number.POSITIVE_INFINITY
   const start = async (roles: TestRoles) => {
     const people = []
     for (let i = 0; i < peopleCount; i++) people.push(await roles.register(`chaos${i}`))
-    return await startLoad({ baseUrl: roles.url, people, rooms: roomsCount, seed, pauseMs: 20 })
+    const load = await startLoad({ baseUrl: roles.url, people, rooms: roomsCount, seed, pauseMs: 20 })
+    endMs = performance.now() + options.forMs
+    return load
   }
-  const endMs = performance.now() + options.forMs
   return hurt(options, start, () => performance.now() >= endMs)
 }
 

@@ -197,6 +197,7 @@ describe('client-server-api/#client-config, #room-tagging and #ignoring-users', 
     await alice.setAccountDataRaw(kind as never, { is: 'blue' } as never)
     await until(second, () => second.getAccountData(kind) !== undefined, 'the account data')
     expect(second.getAccountData(kind)?.getContent()).toEqual({ is: 'blue' })
+    await until(alice, () => alice.getAccountData(kind) !== undefined, 'the account data')
     expect(await alice.getAccountDataFromServer(kind)).toEqual({ is: 'blue' })
     await alice.setRoomAccountData(room_id, kind as never, { is: 'green' } as never)
     await until(second, () => second.getRoom(room_id)?.getAccountData(kind) !== undefined, 'the room account data')

@@ -34,6 +34,9 @@ const roles = await startRoles({
     password: { bcrypt_rounds: 4, minimum_length: 1 },
     rooms: { default_version: '11' },
     rate_limits: { enabled: false },
+    // The tests' own servers are at private addresses.
+    egress: { allowed_ranges: ['0.0.0.0/0', '::/0'] },
+    media: { freeze_unauthenticated: false },
     log: { level: 'info', format: 'pretty' },
   },
 })

@@ -26,6 +26,7 @@ if [ -n "${GANGLION_COMPLEMENT_AMONG:-}" ]; then
     --among "$GANGLION_COMPLEMENT_AMONG" --certificate /data/tls.crt --key /data/tls.key
 fi
 
+# The tests' own servers are at private addresses.
 cat >homeserver.yaml <<YAML
 server_name: "$SERVER_NAME"
 data_dir: /data
@@ -37,6 +38,8 @@ registration: {enabled: true, guests: true, shared_secret: complement}
 password: {bcrypt_rounds: 4, minimum_length: 1}
 rooms: {default_version: "11"}
 rate_limits: {enabled: false}
+egress: {allowed_ranges: [0.0.0.0/0, "::/0"]}
+media: {freeze_unauthenticated: false}
 log: {level: info, format: pretty}
 YAML
 exec "$node" --max-semi-space-size=8 "$made/dist/monolith.js" --config-path homeserver.yaml

@@ -50,6 +50,13 @@ describe('client-server-api/#invite-permission', () => {
     expect(rooms).toHaveLength(0)
   })
 
+  test('what is no state invites nobody', async () => {
+    const room_id = await room()
+    const content = { membership: 'invite' }
+    const sending = main.commands.sendEvent({ room_id, user_id: alice, type: 'm.room.member', content })
+    await expect(sending).rejects.toMatchObject({ errcode: 'M_FORBIDDEN' })
+  })
+
   test('who takes invites again gets them', async () => {
     const [room_id, target] = [await room(), await invitee(stable, { default_action: 'block' })]
     await expect(invite(room_id, target)).rejects.toEqual(blocked)

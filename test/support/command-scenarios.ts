@@ -1,10 +1,13 @@
 /** Every command, as somebody would send it: what has to be there before, and its request. */
-
+import { hash } from 'node:crypto'
 import { tokenHash } from '../../shared/auth/tokens.ts'
+import type { MediaId } from '../../shared/commands/media.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
-import type { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../../shared/matrix/ids.ts'
+import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
+import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, signJson } from '../../shared/matrix/signatures.ts'
+import { newObjectKey } from '../../shared/media/store.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import type { StreamPosition } from '../../shared/streams/define.ts'
 
@@ -19,6 +22,7 @@ export const password = 'superuser'
 export function commandScenarios(main: MainClient): Scenarios {
   let count = 0
   const next = () => `n${++count}`
+  const previewKey = () => next().slice(1).padStart(64, '0') as UrlPreviewKey
 
   async function user(): Promise<{ user_id: UserId; device_id: DeviceId; access_token: string }> {
     const { session } = await main.register({
@@ -89,6 +93,23 @@ export function commandScenarios(main: MainClient): Scenarios {
     return { user_id, version }
   }
 
+  const medium = () => ({ origin: 'hs1' as ServerName, media_id: next() as MediaId })
+  async function reservedObject() {
+    const object_key = newObjectKey()
+    await main.reserveMediaObject({ object_key, size: 10 })
+    return object_key
+  }
+  async function storedObject(name: ReturnType<typeof medium>) {
+    const written = { object_key: await reservedObject(), sha256: hashOf(name.media_id), size: 5 }
+    await main.completeMedia({ ...name, ...written, kind: 'upload', ahead: false, content_type: 'image/png' })
+    return written.object_key
+  }
+  async function storedMedium() {
+    const name = medium()
+    await storedObject(name)
+    return name
+  }
+
   return {
     register: async () => ({
       user_id: `@${next()}:hs1` as UserId,
@@ -116,6 +137,14 @@ export function commandScenarios(main: MainClient): Scenarios {
     async sendServerNotice() {
       const { user_id } = await user()
       return { user_id, type: 'm.room.message', content: { body: 'Closing at six' }, txn_id: 'notice' }
+    },
+    async claimUrlPreview() {
+      return { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+    },
+    async storeUrlPreview() {
+      const request = { key: previewKey(), claim: next(), lifetime_ms: 60_000 }
+      await main.claimUrlPreview(request)
+      return { ...request, answer: '{}' }
     },
     async scheduleDelayedEvent() {
       return { ...(await room()), type: 'm.x', content: { n: next() }, delay_ms: 60_000 }
@@ -301,12 +330,39 @@ export function commandScenarios(main: MainClient): Scenarios {
     deleteRoomKeyVersion: () => backup(),
     putRoomKeys: async () => ({ ...(await backup()), keys: [{ ...roomKey, session_id: 'another' }] }),
     deleteRoomKeys: async () => ({ ...(await backup()), room_id: roomKey.room_id }),
+    createMedia: async () => ({ ...medium(), user_id: (await user()).user_id }),
+    reserveMediaObject: async () => ({ object_key: newObjectKey(), size: 10 }),
+    keepMediaObjects: async () => ({ object_keys: [await reservedObject()] }),
+    abandonMediaObject: async () => ({ object_key: await reservedObject() }),
+    async completeMedia() {
+      const { user_id } = await user()
+      const name = medium()
+      await main.createMedia({ ...name, user_id })
+      const written = { object_key: await reservedObject(), sha256: 'a'.repeat(64), size: 5 }
+      return { ...name, ...written, user_id, kind: 'upload', ahead: true, content_type: 'text/plain' }
+    },
+    async completeThumbnail() {
+      const source_key = await storedObject(medium())
+      const written = { object_key: await reservedObject(), sha256: hashOf(next()), size: 5 }
+      const size = { width: 32, height: 32, method: 'crop', animated: false } as const
+      return { ...written, ...size, source_key, content_type: 'image/png' }
+    },
+    noteMediaAccess: async () => ({ media: [await storedMedium()] }),
+    deleteMedia: async () => ({ media: [await storedMedium()], deleted_by: (await user()).user_id }),
+    quarantineMedia: async () => ({ media: [await storedMedium()], quarantined_by: (await user()).user_id }),
+    unquarantineMedia: async () => ({ media: [await storedMedium()] }),
+    protectMedia: async () => ({ ...(await storedMedium()), protected: true }),
+    blockMediaHash: async () => ({ sha256: hashOf(next()), blocked: true, blocked_by: (await user()).user_id }),
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
       return { user_id, from: room_id, to: (await room()).room_id }
     },
   }
+}
+
+function hashOf(text: string): string {
+  return hash('sha256', text)
 }
 
 function oneTimeKey(key_id: string) {
@@ -351,6 +407,11 @@ const growing = [
   'room_keys',
   'reports',
   'pushers',
+  'media',
+  'media_objects',
+  'media_thumbnails',
+  'media_blocked_hashes',
+  'media_drops',
   'delayed_events',
   'registration_tokens',
   'registration_token_holds',

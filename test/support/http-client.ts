@@ -1,10 +1,20 @@
 /** A lean HTTP/1.1 client: the load generator shares two cores with the server and must not be what is measured. */
+import { channel } from 'node:diagnostics_channel'
 import { connect, type Socket } from 'node:net'
 
 export interface Answer {
   readonly status: number
   readonly body: string
 }
+
+export interface AnsweredRequest extends Answer {
+  readonly method: string
+  /** Path and query. */
+  readonly target: string
+}
+
+/** Each answer, for who wants to look at all of them: an AnsweredRequest. */
+export const answeredRequests = channel('ganglion:test:answered-request')
 
 /** One keep-alive connection, one request at a time. */
 class Connection {
@@ -123,6 +133,7 @@ export class HttpClient {
     try {
       const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body)
       const answer = await connection.request(method, path, token, text)
+      if (answeredRequests.hasSubscribers) answeredRequests.publish({ method, target: path, ...answer })
       this.#idle.push(connection)
       return answer
     } catch (error) {

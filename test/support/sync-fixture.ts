@@ -4,7 +4,8 @@ import type { SharedStates } from '../../functions/sync/sliding/connection-store
 import { SlidingBody, SlidingQuery } from '../../functions/sync/sliding/request.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
-import type { RawJson, RequestInfo } from '../../shared/http/route.ts'
+import { LazyRequestInfo } from '../../shared/http/request-info.ts'
+import type { RawJson } from '../../shared/http/route.ts'
 import { parsePart } from '../../shared/http/validate.ts'
 import type { DeviceId, EventId, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
@@ -286,7 +287,7 @@ export async function syncFixture(
   ): Promise<string> {
     const [getSync] = role.routes
     const requester = { user_id: user, device_id: device as DeviceId, admin: false, guest: false, token_hash: '' }
-    const request: RequestInfo = { ip: '', userAgent: undefined, signal, searchParams: new URLSearchParams() }
+    const request = new LazyRequestInfo(new Request('http://hs1/', { signal }), undefined, () => '', '')
     const input = { params: undefined, query, body: undefined, user: requester, request }
     const reply = (await getSync.handle(input as never, role.deps)) as RawJson
     let text = ''
@@ -302,7 +303,7 @@ export async function syncFixture(
   ): Promise<SyncAnswer> {
     const [, postSlidingSync] = at.routes
     const requester = { user_id: user, device_id: device as DeviceId, admin: false, guest: false, token_hash: '' }
-    const request: RequestInfo = { ip: '', userAgent: undefined, signal, searchParams: new URLSearchParams() }
+    const request = new LazyRequestInfo(new Request('http://hs1/', { signal }), undefined, () => '', '')
     const parsed = { query: parsePart(SlidingQuery, query, 'query'), body: parsePart(SlidingBody, body, 'body') }
     const input = { params: undefined, ...parsed, user: requester, request }
     const reply = (await postSlidingSync.handle(input as never, at.deps)) as RawJson

@@ -31,6 +31,7 @@ test('what has outlived its retention goes, everything else stays', async () => 
     await sql`insert into access_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
     await sql`insert into refresh_tokens values (${Buffer.from(key)}, '@a:x', 'D', ${ts})`
     await sql`insert into openid_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
+    await sql`insert into url_previews values (${key}, 'c', 0, '{}', ${now + (key === 'old' ? -1 : 1)})`
     await sql`insert into login_tokens values (${Buffer.from(key)}, '@a:x', ${now + (key === 'old' ? -1 : 1)})`
   }
   await sql`insert into access_tokens values (${Buffer.from('forever')}, '@a:x', 'D', null)`
@@ -56,6 +57,7 @@ test('what has outlived its retention goes, everything else stays', async () => 
     refresh_tokens: 1,
     login_tokens: 1,
     openid_tokens: 1,
+    url_previews: 1,
     delayed_events: 1,
     registration_token_holds: 1,
     push_deviations: 4,

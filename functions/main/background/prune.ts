@@ -27,6 +27,7 @@ export interface Pruned {
   readonly refresh_tokens: number
   readonly login_tokens: number
   readonly openid_tokens: number
+  readonly url_previews: number
   readonly delayed_events: number
   readonly registration_token_holds: number
   readonly push_deviations: number
@@ -63,6 +64,10 @@ export async function prune(sql: MainSql, now: number, signal?: AbortSignal): Pr
     openid_tokens: await repeat(
       () => sql`delete from openid_tokens where token_hash in (
         select token_hash from openid_tokens where expires_ts < ${now} limit ${rowsPerStatement})`,
+    ),
+    url_previews: await repeat(
+      () => sql`delete from url_previews where key in (
+        select key from url_previews where expires_ts < ${now} limit ${rowsPerStatement})`,
     ),
     delayed_events: await repeat(
       () => sql`delete from delayed_events where delay_id in (

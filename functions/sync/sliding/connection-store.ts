@@ -61,7 +61,9 @@ export function connectionStore(deps: {
       })
     },
     save(owner, state, before) {
-      if (state.id === nothingSent.id || held.has(`${owner.owner} ${state.id}`)) return undefined
+      // One that the client came with is where others find it. Any other is written, also where this process has had it before:
+      // Redis may have let go of it since.
+      if (state.id === nothingSent.id || state.id === before.id) return undefined
       hold(owner.owner, state)
       return shared && writeShared(shared, deps.clock, owner, { state, before })
     },

@@ -117,6 +117,15 @@ describe.each(['memory', ...(redisInstalled ? ['redis'] : [])])('states that han
     expect(await store().load(owner('E', ''), here.id)).toBeDefined()
     expect(await store().load(owner('E', ''), stateOf(29).id)).toBeDefined()
   })
+  test('a state that comes back is there again, also where this process has it still', async () => {
+    const writer = store()
+    const [here, back] = [stateOf(1), stateOf(2)]
+    await writer.save(owner('F', ''), back, nothingSent)
+    for (let i = 0; i < 20; i++) await writer.save(owner('F', ''), stateOf(10 + i), here)
+    expect(await store().load(owner('F', ''), back.id)).toBeUndefined()
+    await writer.save(owner('F', ''), back, here)
+    expect(await store().load(owner('F', ''), back.id)).toBeDefined()
+  })
   test('a connection keeps its latest states, a device its latest connections', async () => {
     const clock = fakeClock()
     const writer = store(clock)

@@ -194,8 +194,8 @@ const deviceTables = [
  *  https://github.com/matrix-org/matrix-spec-proposals/pull/3890 */
 const deviceSettings = ['m.local_notification_settings.', 'org.matrix.msc3890.local_notification_settings.']
 
-/** Takes devices, their tokens, keys and settings away; absent `device_ids`: all of the user's but `keep`. To be called where nothing
- *  else changes the user's sessions. Who tracks the user's devices is told where one of them had keys. */
+/** Takes devices, their tokens, keys and settings away; absent `device_ids`: all of the user's but `keep`. To be called
+ *  where nothing else changes the user's sessions. Who tracks the user's devices is told where one of them had keys. */
 export async function endDevices(
   sql: MainSql,
   user_id: UserId,

@@ -5,9 +5,10 @@ import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { CanonicalJsonError, canonicalJsonFor } from '../../../../shared/matrix/canonical-json.ts'
-import { EventId, type UserId } from '../../../../shared/matrix/ids.ts'
+import { EventId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError, suspendedError } from '../../../../shared/matrix/matrix-error.ts'
+import { isUserId } from '../../../../shared/matrix/user-id.ts'
 import { answered } from '../../command-call.ts'
 import type { Writes } from '../../persist/writes.ts'
 import type { Draft } from '../../rooms/append.ts'
@@ -93,7 +94,9 @@ async function draftOf(deps: RoomCommandDeps, room: Room, request: Request & Pic
   if (type === 'm.room.member') {
     // Who authorises a join is for the server to say.
     const { join_authorised_via_users_server: _claimed, ...own } = content
-    if (content.membership === 'invite') unaware = await checkInvitees(deps, sender, [state_key as UserId])
+    if (content.membership === 'invite' && isUserId(state_key)) {
+      unaware = await checkInvitees(deps, sender, [state_key])
+    }
     content = own
     if (content.membership === 'join' && state_key === sender) {
       if (request.guest && membershipOf(room, sender) !== 'join') await checkGuest(deps.sql, room)

@@ -1,0 +1,47 @@
+import {
+  deleteOldMedia,
+  deleteOldMediaOf,
+  deleteRoomMedia,
+  deleteUserMedia,
+  getQuarantined,
+  getRoomMedia,
+  getUserMedia,
+  purgeMediaCache,
+  quarantineMediaOfRoom,
+  quarantineRoomMedia,
+  quarantineUserMedia,
+} from './many-media.ts'
+import {
+  deleteMedium,
+  getMedium,
+  protectMedium,
+  quarantineMedium,
+  unprotectMedium,
+  unquarantineMedium,
+} from './one-medium.ts'
+import { deleteBlocked, getBlocked, getMediaStatistics, getMediaStatus, putBlocked } from './overview.ts'
+
+export const mediaAdminRoutes = [
+  getMedium,
+  deleteMedium,
+  quarantineMedium,
+  unquarantineMedium,
+  protectMedium,
+  unprotectMedium,
+  getUserMedia,
+  deleteUserMedia,
+  quarantineUserMedia,
+  getRoomMedia,
+  quarantineRoomMedia,
+  quarantineMediaOfRoom,
+  deleteRoomMedia,
+  deleteOldMedia,
+  deleteOldMediaOf,
+  purgeMediaCache,
+  getQuarantined,
+  getMediaStatistics,
+  getMediaStatus,
+  getBlocked,
+  putBlocked,
+  deleteBlocked,
+] as const
