@@ -26,7 +26,11 @@ const claimOf = (devices: readonly Device[]): RequestOf<(typeof keyCommands)['cl
   claims: devices.map(({ user_id, device_id }) => ({ user_id, device_id, algorithm })),
 })
 const keysOf = (count: number, from = 0) =>
-  Array.from({ length: count }, (_, i) => ({ algorithm, key_id: `K${from + i}`, key: `{"key":"${from + i}"}` }))
+  Array.from({ length: count }, (_, i) => ({
+    algorithm,
+    key_id: `K${from + i}`,
+    key: `{"key":"${from + i}","signatures":{}}`,
+  }))
 const named = (keys: Claimed) => keys.map(({ user_id, device_id, key_id }) => `${user_id} ${device_id} ${key_id}`)
 
 /** What is there of a user's keys, and what was given out. */

@@ -1,6 +1,7 @@
 /** Whatever test code hears from servers: by any fetch, by the tests' own HTTP client, and from an app in this process. What
  *  is written to sockets by hand, and what other processes ask, is not heard. */
 import { subscribe } from 'node:diagnostics_channel'
+import { brotliDecompressSync, gunzipSync, inflateSync } from 'node:zlib'
 import type { Hono } from 'hono'
 import { type AnsweredRequest, answeredRequests } from '../support/http-client.ts'
 import type { Exchange } from './judge.ts'
@@ -46,14 +47,30 @@ export function watchFetch<Mark>(watcher: Watcher<Mark>): void {
     const exchange = underWay.get(request)
     if (!exchange?.response) return
     underWay.delete(request)
+    const headers = headersOf(exchange.response.headers)
     watcher.answered(exchange.mark, {
       method: request.method,
       target: request.path,
       status: exchange.response.statusCode,
-      headers: headersOf(exchange.response.headers),
-      body: Buffer.concat(exchange.body).toString('utf8'),
+      headers,
+      body: unpacked(headers.get('content-encoding'), Buffer.concat(exchange.body)).toString('utf8'),
     })
   })
+}
+
+/** What is heard here is as it was on the wire; a proxy may have packed it. */
+function unpacked(encoding: string | undefined, bytes: Buffer): Buffer {
+  if (bytes.length === 0) return bytes
+  switch (encoding) {
+    case 'gzip':
+      return gunzipSync(bytes)
+    case 'deflate':
+      return inflateSync(bytes)
+    case 'br':
+      return brotliDecompressSync(bytes)
+    default:
+      return bytes
+  }
 }
 
 function headersOf(raw: readonly Uint8Array[]): ReadonlyMap<string, string> {
@@ -86,15 +103,15 @@ export function watchedHono<Mark>(original: typeof Hono, watcher: Watcher<Mark>)
         const response = await ask(...asked)
         if (mark === undefined) return response
         const { status, headers } = response
-        const body = await response.text()
+        const bytes = Buffer.from(await response.arrayBuffer())
         watcher.answered(mark, {
           method: init?.method ?? (input instanceof Request ? input.method : 'GET'),
           target: `${url.pathname}${url.search}`,
           status,
           headers: new Map(headers),
-          body,
+          body: bytes.toString('utf8'),
         })
-        return new Response(body === '' ? null : body, { status, headers })
+        return new Response(bytes.length === 0 ? null : bytes, { status, headers })
       }
       return app
     },

@@ -116,6 +116,8 @@ export function createJudge(specification: Specification = corrected(readSpecifi
       const path = pathname.replace(/^\/_matrix\/client\/r0\//, '/_matrix/client/v3/')
       const match = router.find(method === 'HEAD' ? 'GET' : (method as 'GET'), path)
       const candidates = match.found === 'endpoint' ? match.endpoint.target : []
+      // A page is for people, and is no part of the API.
+      if (candidates.length === 0 && isPage(headers) && status !== 500) return { operations: [], complaints: [] }
       const general = [
         ...(headers ? ofEveryAnswer(headers) : []),
         ...(status >= 400 && method !== 'HEAD' ? ofError(exchange, candidates) : []),
@@ -127,6 +129,10 @@ export function createJudge(specification: Specification = corrected(readSpecifi
         : { operations: candidates, complaints: [...general, ...(verdicts[0]?.found ?? [])] }
     },
   }
+}
+
+function isPage(headers: Exchange['headers']): boolean {
+  return headers?.get('content-type')?.startsWith('text/html') === true
 }
 
 /** https://spec.matrix.org/v1.19/client-server-api/#web-browser-clients */
