@@ -172,7 +172,7 @@ export class Inbox {
     const one_time_keys = Object.fromEntries(
       Array.from({ length: keysAtOnce }, (_, i) => `K${this.uploaded + i}`).map((id) => [
         `${algorithm}:${id}`,
-        { key: keyNamed(device_id, id) },
+        { key: keyNamed(device_id, id), signatures: {} },
       ]),
     )
     // Whoever sends the same keys again makes no more of them, also where some were given out meanwhile.

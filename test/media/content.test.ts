@@ -236,6 +236,9 @@ describe('client-server-api/#content-repo-client-behaviour the freeze', () => {
     for (const version of ['v3', 'r0', 'v1']) {
       const answer = await old(`/_matrix/media/${version}/download/${uri}`)
       expect(await answer.text()).toBe('new')
+      const named = await old(`/_matrix/media/${version}/download/${uri}/as%20asked.txt`)
+      expect(named.headers.get('content-disposition')).toContain('as asked.txt')
+      expect(await named.text()).toBe('new')
       expect(answer.headers.get('cache-control')).toBe('public, max-age=86400, immutable')
     }
     expect(await errcodeOf(await old(`/_matrix/client/v1/media/download/${uri}`))).toBe('401 M_MISSING_TOKEN')

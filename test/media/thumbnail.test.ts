@@ -38,6 +38,11 @@ describe('client-server-api/#get_matrixclientv1mediathumbnailservernamemediaid',
     const again = await alice.upload(await picture(1_000, 500, 1), { type: 'image/png' })
     expect((await get(`${again}?width=320&height=240&method=scale`)).status).toBe(200)
     expect(await server.sql`select from media_thumbnails`).toHaveLength(1)
+    // And on the old endpoint, where the medium is from before the freeze.
+    const old = () => fetch(`${server.address}/_matrix/media/v3/thumbnail/${uri}?width=320&height=240`)
+    expect((await old()).status).toBe(404)
+    await server.sql`update media set authenticated = false where media_id = ${uri.slice(4)}`
+    expect(Buffer.from(await (await old()).arrayBuffer()).equals(body)).toBe(true)
   })
 
   test.each([

@@ -78,7 +78,7 @@ async function runKeys(ask: Ask, [alice, bob]: readonly [Person, Person], seed: 
   const name = `signed_curve25519:${seed}`
   const uploaded = await ask('POST', `${v3}/keys/upload`, bob.access_token, {
     device_keys: { user_id, device_id, algorithms: [], keys, signatures: {} },
-    one_time_keys: { [name]: { key: 'x' } },
+    one_time_keys: { [name]: { key: 'x', signatures: {} } },
   })
   const counted = (answer: object, what: string, n: number) =>
     expectSame((Object.values(answer)[0] as Record<string, number>).signed_curve25519, n, what)

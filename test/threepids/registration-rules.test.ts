@@ -179,6 +179,17 @@ describe('phone numbers, by a gateway for short messages', () => {
       expect(await login(identifier)).toMatchObject({ status: 200, body: { user_id: body.user_id } })
     }
     expect(await login({ type: 'm.id.phone', country: 'FR', phone: '07700 900001' })).toMatchObject({ status: 403 })
+
+    // The same ways lead to a new password, and to a further number.
+    for (const [place, phone_number] of [
+      ['account/password', number.phone_number],
+      ['account/3pid', '07700 900002'],
+    ]) {
+      const before = texts.length
+      const further = { ...number, phone_number, client_secret: 'further' }
+      expect(await hs.ask('POST', `${place}/msisdn/requestToken`, further)).toMatchObject({ status: 200 })
+      await expect.poll(() => texts.length, { timeout: 15_000 }).toBe(before + 1)
+    }
   })
 
   test('a number that is none is refused', async () => {
