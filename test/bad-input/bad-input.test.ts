@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { clientRoutes } from '../../functions/client/routes.ts'
+import { federationRoutes } from '../../functions/federation/routes.ts'
 import { mediaRoutes } from '../../functions/media/routes.ts'
 import { syncRoutes } from '../../functions/sync/routes.ts'
 import type { Method } from '../../shared/http/route.ts'
@@ -16,7 +17,7 @@ interface Target {
   readonly auth: string
   readonly body?: unknown
 }
-const routes: readonly Target[] = [...clientRoutes, ...syncRoutes, ...mediaRoutes]
+const routes: readonly Target[] = [...clientRoutes, ...syncRoutes, ...mediaRoutes, ...federationRoutes]
 const methods: readonly Method[] = ['GET', 'POST', 'PUT', 'DELETE']
 
 let database: TestDatabase

@@ -27,8 +27,8 @@ const refreshableLogin = (user: string, password: string, device_id?: string) =>
 describe('client-server-api/#api-standards: what a client asks first', () => {
   test('versions, capabilities, discovery', async () => {
     const alice = await server.person('alice')
-    expect((await alice.getVersions()).versions).toContain('v1.10')
-    expect(await alice.isVersionSupported('v1.10')).toBe(true)
+    expect((await alice.getVersions()).versions).toContain('v1.19')
+    expect(await alice.isVersionSupported('v1.19')).toBe(true)
     expect(await alice.doesServerSupportThread()).toMatchObject({ threads: 2 })
     const capabilities = await alice.getCapabilities()
     expect(capabilities['m.change_password']).toEqual({ enabled: true })

@@ -4,6 +4,8 @@ import path from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { clientRoutes } from '../../functions/client/routes.ts'
 import { isRepeatable } from '../../functions/edge/repeatable.ts'
+import { federationRoutes } from '../../functions/federation/routes.ts'
+import { mediaRoutes } from '../../functions/media/routes.ts'
 import { syncRoutes } from '../../functions/sync/routes.ts'
 import { prefixes } from '../../shared/http/route-data.ts'
 import { roleOf, routeTable } from '../../shared/http/route-table.ts'
@@ -22,6 +24,8 @@ describe('declared routes', () => {
   const declared = [
     ...clientRoutes.map((route) => ({ role: 'client', route })),
     ...syncRoutes.map((route) => ({ role: 'sync', route })),
+    ...mediaRoutes.map((route) => ({ role: 'media', route })),
+    ...federationRoutes.map((route) => ({ role: 'federation', route })),
   ]
   test.each(declared.map((each) => [`${each.route.method} ${each.route.path}`, each] as const))(
     '%s',

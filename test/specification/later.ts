@@ -2,21 +2,6 @@
  *  served.test.ts fails where it names one that is served. */
 export const later: Readonly<Record<string, readonly string[]>> = {
   'application services': ['pingAppservice', 'updateAppserviceRoomDirectoryVisibility'],
-  media: [
-    'getContentAuthed',
-    'getContentOverrideNameAuthed',
-    'getContentThumbnailAuthed',
-    'getUrlPreviewAuthed',
-    'getConfigAuthed',
-    'uploadContent',
-    'uploadContentToMXC',
-    'createContent',
-    'getContent',
-    'getContentOverrideName',
-    'getContentThumbnail',
-    'getUrlPreview',
-    'getConfig',
-  ],
   'single sign-on and OAuth': ['redirectToSSO', 'redirectToIdP', 'getAuthMetadata'],
   'policy servers': ['getWellknownPolicy'],
 }

@@ -5,6 +5,7 @@
  *  @matrix-org/spec, has a list of emoji and no description of the API (in 1.16.0, the newest). */
 import { describe, expect, test } from 'vitest'
 import { clientRoutes } from '../../functions/client/routes.ts'
+import { mediaRoutes } from '../../functions/media/routes.ts'
 import { syncRoutes } from '../../functions/sync/routes.ts'
 import type { Method } from '../../shared/http/route.ts'
 import { createRouter } from '../../shared/http/router.ts'
@@ -14,7 +15,7 @@ import { readSpecification } from './specification.ts'
 
 const specification = corrected(readSpecification())
 const routes = createRouter<string>()
-for (const { method, path } of [...clientRoutes, ...syncRoutes]) routes.add(method, path, path)
+for (const { method, path } of [...clientRoutes, ...mediaRoutes, ...syncRoutes]) routes.add(method, path, path)
 const forLater = new Set(Object.values(later).flat())
 
 describe(`client-server API ${specification.version}`, () => {
