@@ -7,8 +7,11 @@ import type { Logger } from '../../shared/logging.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import type { SigningKey } from '../../shared/matrix/signatures.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
+import type { MediaStore } from '../../shared/media/store.ts'
+import { checkedStore, ForeignStoreError } from '../../shared/media/store-marker.ts'
 import type { WritableEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../shared/replication/replication.ts'
+import { installationId } from '../../shared/storage/media.ts'
 import type { MainSql } from '../../shared/storage/sql.ts'
 import { startLookingAfterAccounts } from './background/account-validity.ts'
 import { createDelayedSends, type DelayedSends } from './background/delayed-sends.ts'
@@ -40,6 +43,7 @@ import { startIndexing } from './discovery/indexing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
+import { createStoreOwnership, type StoreOwnership } from './media/store-ownership.ts'
 import { createMediaSweep } from './media/sweep.ts'
 import { createOutageGuard } from './outage-guard.ts'
 import { createDeliver } from './outbox/deliver.ts'
@@ -97,6 +101,11 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal, sharing } = deps
   const ownership = sharing?.ownership
   const serverName = config.server_name
+  // First of all: who is refused their store has nothing running yet.
+  const openedStore = openMediaStore(config)
+  const storeOwnership = createStoreOwnership({ sql, store: openedStore, clock, log })
+  await claimStore(storeOwnership, openedStore, log)
+  const mediaStore = checkedStore(openedStore, () => installationId(sql))
   const outages = createOutageGuard(clock, config.commands.queue)
   const committer = createCommitter({
     sql,
@@ -228,8 +237,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       onError: (err) => log.error({ err }, 'the indexes of messages and users could not be written; it is tried again'),
     }),
   )
-  const mediaStore = openMediaStore(config)
-  const mediaSweep = createMediaSweep({ sql, clock, config, store: mediaStore, log })
+  const mediaSweep = createMediaSweep({ sql, clock, config, store: mediaStore, ownership: storeOwnership, log })
   const stopMedia = whileOwned(ownership, ephemeralShard, mediaSweep.start)
   const stopLookingAfterAccounts = config.account_validity.enabled
     ? whileOwned(ownership, ephemeralShard, () =>
@@ -304,6 +312,19 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       await rooms.close()
       await committer.close()
     },
+  }
+}
+
+/** A store that is away does not keep main from starting: nothing is used of it before it was looked at. */
+async function claimStore(ownership: StoreOwnership, store: MediaStore, log: MainDeps['log']): Promise<void> {
+  try {
+    await ownership.claim()
+  } catch (err) {
+    if (err instanceof ForeignStoreError) {
+      await store.close()
+      throw err
+    }
+    log.error({ err }, 'the store of media cannot be looked at; it is tried again')
   }
 }
 

@@ -4,8 +4,14 @@ import { createMediaRole } from './media-role.ts'
 
 await startHandler({
   role: 'media',
-  mount(app, deps) {
+  async mount(app, deps) {
     const media = createMediaRole(deps)
+    try {
+      await media.checkStore()
+    } catch (error) {
+      await media.close()
+      throw error
+    }
     media.mount(app)
     return media
   },

@@ -9,7 +9,9 @@ import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
+import { checkedStore, ForeignStoreError } from '../../shared/media/store-marker.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
+import { installationId } from '../../shared/storage/media.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 import { createAccessNotes } from './access-notes.ts'
 import { createArrivingMedia } from './arriving-media.ts'
@@ -32,6 +34,8 @@ export interface MediaRole {
   readonly routes: typeof mediaRoutes
   readonly deps: MediaDeps
   mount(app: Hono): void
+  /** Throws ForeignStoreError where the store of media is another installation's. */
+  checkStore(): Promise<void>
   close(): Promise<void>
 }
 
@@ -47,7 +51,7 @@ export function createMediaRole(given: {
 }): MediaRole {
   const { config, main, clock, log, federation } = given
   const context = roleContext(given)
-  const store = openMediaStore(config)
+  const store = checkedStore(openMediaStore(config), () => installationId(given.sql))
   const scanner = config.media.scanner && createScanner({ settings: config.media.scanner, store, log })
   const uploads = createUploads({
     main,
@@ -97,6 +101,15 @@ export function createMediaRole(given: {
     routes: mediaRoutes,
     deps,
     mount: (app) => mount(app, mediaRoutes, { ...context, deps }),
+    async checkStore() {
+      try {
+        await store.check()
+      } catch (err) {
+        if (err instanceof ForeignStoreError) throw err
+        // Nothing is used of it before it was looked at.
+        log.warn({ err }, 'the store of media cannot be used yet; it is tried again')
+      }
+    },
     async close() {
       arriving.close()
       uploads.close()

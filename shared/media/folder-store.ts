@@ -1,9 +1,23 @@
 /** Media in a folder, for small installations: mains and media handlers see the same one. */
-import { access, constants, type FileHandle, mkdir, open, opendir, readdir, rm, stat } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import {
+  access,
+  constants,
+  type FileHandle,
+  mkdir,
+  open,
+  opendir,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+} from 'node:fs/promises'
 import path from 'node:path'
 import type { Readable } from 'node:stream'
 import * as v from 'valibot'
 import { type ByteRange, type MediaStore, NoSuchObjectError, ObjectKey, type StoredObject } from './store.ts'
+import { markerName, parseMarker, type StoreMarker, serialiseMarker } from './store-marker.ts'
 
 /** Read ahead of a client that takes its time. */
 const readAheadBytes = 256 * 1024
@@ -56,12 +70,40 @@ export function openFolderStore(folder: string): MediaStore {
     }
   }
 
+  async function readMarker(): Promise<StoreMarker | undefined> {
+    const text = await readFile(path.join(folder, markerName), 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return undefined
+      throw error
+    })
+    return text === undefined ? undefined : parseMarker(text)
+  }
+
+  async function writeMarker(marker: StoreMarker): Promise<void> {
+    await mkdir(folder, { recursive: true })
+    const draft = path.join(folder, `${markerName}.${randomUUID()}`)
+    try {
+      const handle = await open(draft, 'wx', 0o640)
+      try {
+        await writeAll(handle, serialiseMarker(marker))
+        await handle.sync()
+      } finally {
+        await handle.close()
+      }
+      await rename(draft, path.join(folder, markerName))
+    } finally {
+      await rm(draft, { force: true })
+    }
+    await syncFolder(folder)
+  }
+
   return {
     put,
     read,
     redirect: async () => undefined,
     delete: (key) => rm(fileOf(key), { force: true }),
     list,
+    readMarker,
+    writeMarker,
     async check() {
       await mkdir(folder, { recursive: true })
       await access(folder, constants.R_OK | constants.W_OK)

@@ -20,6 +20,8 @@ function deferred(opening: Promise<MediaStore>): MediaStore {
     async *list(signal) {
       yield* (await opening).list(signal)
     },
+    readMarker: async () => (await opening).readMarker(),
+    writeMarker: async (...given) => (await opening).writeMarker(...given),
     check: async () => (await opening).check(),
     close: async () => (await opening).close(),
   }

@@ -15,6 +15,7 @@ import {
   type RedirectHeaders,
   type StoredObject,
 } from './store.ts'
+import { markerBytesMax, markerName, parseMarker, type StoreMarker, serialiseMarker } from './store-marker.ts'
 
 type Settings = NonNullable<Config['media']['s3']>
 
@@ -31,10 +32,11 @@ const firstRetryMs = 200
 const answerBytesMax = 4 * 1024 * 1024
 
 type Answer = Dispatcher.ResponseData
+type Name = ObjectKey | typeof markerName
 
 interface Call {
   readonly method: 'GET' | 'PUT' | 'POST' | 'DELETE'
-  readonly key?: ObjectKey
+  readonly key?: Name
   readonly query?: Readonly<Record<string, string>>
   readonly headers?: Readonly<Record<string, string>>
   readonly body?: Uint8Array
@@ -71,7 +73,7 @@ export function openS3Store(settings: Settings): MediaStore {
     keepAliveTimeout: 20_000,
   })
 
-  function urlOf(key: ObjectKey | undefined, query: Readonly<Record<string, string>> = {}): string {
+  function urlOf(key: Name | undefined, query: Readonly<Record<string, string>> = {}): string {
     const url = new URL(`${endpoint}/${bucket}${key === undefined ? '' : `/${prefix}${key}`}`)
     for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
     return url.href
@@ -191,12 +193,28 @@ export function openS3Store(settings: Settings): MediaStore {
     } while (token !== undefined)
   }
 
+  async function readMarker(): Promise<StoreMarker | undefined> {
+    try {
+      const headers = { range: `bytes=0-${markerBytesMax - 1}` }
+      return parseMarker(await done({ method: 'GET', key: markerName, headers }))
+    } catch (error) {
+      unlessMissing(error)
+      return undefined
+    }
+  }
+
+  async function writeMarker(marker: StoreMarker): Promise<void> {
+    await done({ method: 'PUT', key: markerName, body: serialiseMarker(marker) })
+  }
+
   return {
     put,
     read,
     redirect,
     delete: remove,
     list,
+    readMarker,
+    writeMarker,
     async check() {
       await done({ method: 'GET', query: { 'list-type': '2', prefix, 'max-keys': '1' } })
     },

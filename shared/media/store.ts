@@ -3,6 +3,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import * as v from 'valibot'
+import type { StoreMarker } from './store-marker.ts'
 
 /** Two folders and the rest, so that no folder becomes large. */
 export const ObjectKey = v.pipe(v.string(), v.regex(/^[0-9a-f]{2}\/[0-9a-f]{2}\/[0-9a-f]{28}$/), v.brand('ObjectKey'))
@@ -50,6 +51,10 @@ export interface MediaStore {
   delete(key: ObjectKey): Promise<void>
   /** All objects, some at a time. */
   list(signal: AbortSignal): AsyncIterable<readonly StoredObject[]>
+  /** Undefined where there is none. Throws ForeignStoreError where it is no marker. */
+  readMarker(): Promise<StoreMarker | undefined>
+  /** In place of the one that is there, at once. */
+  writeMarker(marker: StoreMarker): Promise<void>
   /** Rejects, with a sentence for the operator, where the store cannot be used. */
   check(): Promise<void>
   close(): Promise<void>

@@ -46,11 +46,15 @@ export interface HandlerDeps {
   processes(): Promise<readonly ProcessStatus[]>
 }
 
+interface Mounted {
+  close(): void | Promise<void>
+}
+
 export interface HandlerRole {
   readonly role: Role
   /** Adds the role's routes to the app. What it returns is called at the end, before the listeners close: who waits in a
    *  long poll has to be answered then. */
-  mount(app: Hono, deps: HandlerDeps): { close(): void | Promise<void> }
+  mount(app: Hono, deps: HandlerDeps): Mounted | Promise<Mounted>
 }
 
 /** Under the ten seconds that supervisors usually leave before they kill. */
@@ -122,7 +126,7 @@ export async function createHandler({ role, mount }: HandlerRole, config: Config
       needed: readiness({ stopping: () => state.stopping, sql, replication }),
       helpful: { redis: redisAnswers(redis) },
     })
-    const mounted = mount(app, deps)
+    const mounted = await mount(app, deps)
     serveElsewhere(app, forward)
 
     undo.push(async () => {

@@ -77,3 +77,10 @@ export async function thumbnailOf(sql: ReadSql, name: ThumbnailName): Promise<St
       and method = ${name.method} and animated = ${name.animated}`
   return row
 }
+
+/** Which installation this is, for the store of media to name. */
+export async function installationId(sql: ReadSql): Promise<string> {
+  const [row] = await sql<{ installation_id: string }[]>`select installation_id::text from media_store`
+  if (!row) throw new Error('the row of media_store is gone')
+  return row.installation_id
+}

@@ -9,6 +9,7 @@ import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
+import { markerName } from '../../shared/media/store-marker.ts'
 import { testMain } from './main.ts'
 
 export interface MediaPerson {
@@ -114,7 +115,7 @@ export async function mediaServer(media: object = {}, further: object = {}, fede
     async objects(): Promise<string[]> {
       const names = await readdir(path.join(folder, 'media'), { recursive: true, withFileTypes: true }).catch(() => [])
       return names
-        .filter((entry) => entry.isFile())
+        .filter((entry) => entry.isFile() && entry.name !== markerName)
         .map((entry) => path.relative(path.join(folder, 'media'), path.join(entry.parentPath, entry.name)))
         .sort()
     },

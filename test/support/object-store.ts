@@ -6,6 +6,7 @@ import { homedir, tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freePort } from '../../infra/dev/free-port.ts'
+import { markerName } from '../../shared/media/store-marker.ts'
 
 /** The version that .ci/run installs. */
 const program = path.join(
@@ -87,7 +88,7 @@ export async function startObjectStore(): Promise<ObjectStore> {
     settings,
     start,
     kill,
-    objects: async () => (await files()).filter((name) => !name.startsWith('.sgwtmp')),
+    objects: async () => (await files()).filter((name) => !name.startsWith('.sgwtmp') && name !== markerName),
     parts: async () => (await files()).filter((name) => name.startsWith('.sgwtmp')),
     async stop() {
       await kill()

@@ -6,12 +6,14 @@ import type { Logger } from '../../../shared/logging.ts'
 import type { MediaStore, ObjectKey } from '../../../shared/media/store.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import { compareStore } from './compare-store.ts'
+import type { StoreOwnership } from './store-ownership.ts'
 
 export interface MediaSweepDeps {
   readonly sql: MainSql
   readonly clock: Clock
   readonly config: Pick<Config, 'media'>
   readonly store: MediaStore
+  readonly ownership: Pick<StoreOwnership, 'renew'>
   readonly log: Pick<Logger, 'error'> & Partial<Pick<Logger, 'info'>>
 }
 
@@ -28,6 +30,8 @@ const everyMs = 15_000
 const dayMs = 24 * 3_600_000
 /** How often the store is compared with the rows, which finds what no row tells of. */
 const comparedMs = dayMs
+/** A backup that is younger may be taken back unnoticed: see `store-ownership.ts`. */
+const renewedMs = 10 * 60_000
 const dropsKeptMs = 90 * dayMs
 /** Short statements: none holds the lock of media for long. */
 const rowsPerStatement = 500
@@ -40,11 +44,12 @@ interface Dropped {
 }
 
 export function createMediaSweep(deps: MediaSweepDeps): MediaSweep {
-  const { sql, clock, store, log } = deps
+  const { sql, clock, store, ownership, log } = deps
   const { media: settings } = deps.config
   let stopped: AbortController | undefined
   let running: Promise<void> | undefined
   let again = false
+  let renewedTs = 0
   let cancel = () => {}
   /** One at a time makes room: two would drop twice as much as is needed. */
   let making: Promise<unknown> = Promise.resolve()
@@ -158,10 +163,14 @@ export function createMediaSweep(deps: MediaSweepDeps): MediaSweep {
   async function compareDaily(signal: AbortSignal): Promise<void> {
     const now = clock.now()
     const [totals] = await sql<{ compared_ts: number }[]>`select compared_ts from media_totals`
-    if (!totals || totals.compared_ts > now - comparedMs) return
-    // A database that is new may have been given a store that is not.
-    const found = totals.compared_ts === 0 ? { deleted: 0 } : await compareStore({ sql, store, now, signal })
+    const due = totals !== undefined && totals.compared_ts <= now - comparedMs
+    if (!due && renewedTs > now - renewedMs) return
+    const owned = await ownership.renew()
+    renewedTs = now
+    if (!due || !owned) return
+    const found = await compareStore({ sql, store, now, keptBefore: owned.keptBefore, signal })
     if (found.deleted > 0) log.error(found, 'the store held objects that no row tells of; they were deleted')
+    else if (found.kept > 0) log.info?.(found, 'the store holds objects that no row tells of; they are kept')
     await sql`update media_totals set compared_ts = ${now}`
   }
 
