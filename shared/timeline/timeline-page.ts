@@ -78,7 +78,11 @@ export async function timelinePage(
     const last = seen[held - 1]?.event.position ?? 0
     return { seen: seen.slice(0, held), end: direction === 'f' ? last : last - 1 }
   }
-  if (!rest || rest.after >= rest.upTo) return { seen, end: undefined }
+  if (!rest || rest.after >= rest.upTo) {
+    // What a filter left out of a page is there all the same: the next page, which has nothing, says that it is over.
+    const last = filter && !filter.compiled.passesAll && direction === 'b' ? seen.at(-1) : undefined
+    return { seen, end: last && last.event.position - 1 }
+  }
   return { seen, end: direction === 'f' ? rest.after : rest.upTo }
 }
 

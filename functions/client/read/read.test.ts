@@ -76,6 +76,18 @@ describe('client-server-api GET /messages', () => {
     expect(ids((await messages(alice, room, { dir: 'b', from: to, to: from })).body.chunk)).toEqual(sent.toReversed())
   })
 
+  test('a page that a filter left something out of tells where it ended; the one after it has nothing, and is the last', async () => {
+    const room = await f.room(alice)
+    await say(room, alice, '1')
+    await f.sendMany(room, [{ sender: alice, type: 'org.test', content: {} }])
+    const filter = '{"types":["org.test"]}'
+    const { body: first } = await messages(alice, room, { dir: 'b', filter })
+    expect(first.chunk).toHaveLength(1)
+    const { body: next } = await messages(alice, room, { dir: 'b', filter, from: String(first.end) })
+    expect(next).toMatchObject({ chunk: [], start: first.end })
+    expect(next).not.toHaveProperty('end')
+  })
+
   test('an exactly full last page says that it is the last', async () => {
     const room = await f.room(alice)
     const { body } = await messages(alice, room, { dir: 'b', limit: '2' })
