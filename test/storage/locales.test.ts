@@ -1,8 +1,5 @@
 /** Databases of operators have all kinds of locales. None may show: neither in orders nor in what equals what. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import path from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { createMonolith } from '../../functions/monolith/monolith.ts'
 import { configFrom } from '../../shared/config/load.ts'
 import { silentLogger } from '../../shared/logging.ts'
@@ -11,8 +8,6 @@ import { testDatabase } from '../support/database.ts'
 
 const v3 = '/_matrix/client/v3'
 const encode = encodeURIComponent
-const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-locales-'))
-afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 /** Where locales differ: in case, accents, punctuation, digits, and beyond the first plane. */
 const names = [
@@ -41,7 +36,7 @@ async function seen(create: string): Promise<unknown> {
   const database = await testDatabase({ create })
   const config = configFrom({
     server_name: 'test.example',
-    data_dir: folder,
+    data_dir: database.folder,
     listeners: [{ port: 0 }],
     database: { url: database.url },
     registration: { enabled: true },

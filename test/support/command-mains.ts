@@ -76,7 +76,12 @@ export async function commandMains(): Promise<CommandMains> {
   async function start(options: { secrets?: [string, ...string[]]; config?: object } = {}): Promise<RunningMain> {
     const id = `main-${++started}`
     const secrets = options.secrets ?? [commandSecret]
-    const config = v.parse(Config, { server_name: 'hs1', password: { bcrypt_rounds: 4 }, ...options.config })
+    const config = v.parse(Config, {
+      server_name: 'hs1',
+      data_dir: database.folder,
+      password: { bcrypt_rounds: 4 },
+      ...options.config,
+    })
     let frozen = false
     // Timers of the lease alone: who sleeps does not renew it.
     const clock = {

@@ -1,10 +1,15 @@
 /** Fresh, migrated databases for tests, on the server that GANGLION_TEST_DATABASE_URL names (the test runner sets it). */
 import { randomBytes } from 'node:crypto'
+import { rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
 import { migrate } from '../../shared/storage/migrate.ts'
 import { connectForReading, connectForWriting, type MainSql, type ReadSql } from '../../shared/storage/sql.ts'
 
 export interface TestDatabase {
   readonly url: string
+  /** For what mains on this database keep beside it: they make it. It goes with the database. */
+  readonly folder: string
   readonly sql: MainSql
   readonly read: ReadSql
   /** Runs these statements as one transaction, one transaction after the other. */
@@ -45,8 +50,10 @@ export async function testDatabase({
     await writer.unsafe('commit')
   }
 
+  const folder = path.join(tmpdir(), name)
   return {
     url: url.href,
+    folder,
     sql,
     read,
     transaction(run) {
@@ -58,6 +65,7 @@ export async function testDatabase({
       await Promise.all([sql.end(), read.end(), writer.end()])
       await admin.unsafe(`drop database if exists ${name} with (force)`)
       await admin.end()
+      rmSync(folder, { recursive: true, force: true })
     },
   }
 }

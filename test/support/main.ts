@@ -1,6 +1,4 @@
 /** Main on a database of its own, with users and nothing else: commands are called as handlers call them. */
-import { tmpdir } from 'node:os'
-import path from 'node:path'
 import * as v from 'valibot'
 import { createMain, type Main } from '../../functions/main/main.ts'
 import { storedPositions } from '../../functions/main/persist/committer.ts'
@@ -43,8 +41,7 @@ async function mainOn(
 ): Promise<TestMain> {
   const clock = options.clock ?? systemClock
   // Of media that a developer's own server keeps, no test's main is to think anything.
-  const data_dir = path.join(tmpdir(), path.basename(new URL(database.url).pathname))
-  const config = v.parse(Config, { server_name: 'hs1', data_dir, ...options.config })
+  const config = v.parse(Config, { server_name: 'hs1', data_dir: database.folder, ...options.config })
   const { sql } = database
   const replication = createInProcessReplication(await storedPositions(sql), clock)
   const main = await createMain({
