@@ -11,7 +11,7 @@ import { buildImage, imageBytes, podman, root, run } from './podman.ts'
 
 const image = 'localhost/ganglion-test'
 /** What the project may add to the image of Node that it stands on. */
-const ownBytesMax = 16_000_000
+const ownBytesMax = 45_000_000
 const base = 'docker.io/library/node:24-bookworm-slim'
 
 const folder = mkdtempSync(path.join(tmpdir(), 'ganglion-compose-'))
@@ -121,6 +121,27 @@ describe('compose', () => {
   test('users talk while nothing happens', () =>
     underLoad('still', () => new Promise((resolve) => setTimeout(resolve, 3_000))))
 
+  /** A picture of somebody: it is the same whichever containers are there. */
+  let uploaded: { readonly content_uri: string; readonly access_token: string }
+  const picture = async () => {
+    const answer = await fetch(
+      `${front.baseUrl}/_matrix/client/v1/media/download/${uploaded.content_uri.slice('mxc://'.length)}`,
+      { headers: { authorization: `Bearer ${uploaded.access_token}` } },
+    )
+    return `${answer.status} ${await answer.text()}`
+  }
+  test('media are kept', async () => {
+    const { access_token } = await register('painter')
+    const answer = await fetch(`${front.baseUrl}/_matrix/media/v3/upload`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${access_token}`, 'content-type': 'text/plain' },
+      body: 'a picture',
+    })
+    const { content_uri } = (await answer.json()) as { content_uri: string }
+    uploaded = { content_uri, access_token }
+    expect(await picture()).toBe('200 a picture')
+  })
+
   test('an upgrade fails no request', async () => {
     await buildImage(`${image}:2`)
     await underLoad('upgrade', () => compose('upgrade', `${image}:2`))
@@ -135,6 +156,7 @@ describe('compose', () => {
     )
     const wanted = (await podman('image', 'inspect', '--format', '{{.Id}}', `${image}:2`)).trim()
     for (const id of running.trim().split('\n')) expect(wanted.startsWith(id)).toBe(true)
+    expect(await picture()).toBe('200 a picture')
   })
 
   test('more and fewer processes fail no request', async () => {
