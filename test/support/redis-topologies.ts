@@ -121,7 +121,15 @@ export interface ClusterRedis {
 
 /** Masters that share the slots evenly, and a replica of the first if one is asked for. */
 export async function startCluster({ masters = 3, replica = false } = {}): Promise<ClusterRedis> {
-  const start = () => startRedis({ arguments: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000'] })
+  // Between themselves they would talk over ports 10,000 above their own, where anybody may be.
+  const busPorts = new Map<RedisServer, number>()
+  const start = async () => {
+    const busPort = await freePort()
+    const bus = ['--cluster-port', String(busPort)]
+    const node = await startRedis({ arguments: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', ...bus] })
+    busPorts.set(node, busPort)
+    return node
+  }
   const nodes = await Promise.all(Array.from({ length: masters }, start))
   const spare = replica ? await start() : undefined
   const all = spare ? [...nodes, spare] : nodes
@@ -131,7 +139,9 @@ export async function startCluster({ masters = 3, replica = false } = {}): Promi
     nodes.map((node, i) => node.command(`CLUSTER ADDSLOTSRANGE ${i * each} ${Math.min(16_383, (i + 1) * each - 1)}`)),
   )
   for (const [i, node] of nodes.entries()) await node.command(`CLUSTER SET-CONFIG-EPOCH ${i + 1}`)
-  for (const node of all) await node.command(`CLUSTER MEET ${first!.host} ${first!.port}`)
+  for (const node of all) {
+    await node.command(`CLUSTER MEET ${first!.host} ${first!.port} ${busPorts.get(first!)}`)
+  }
   await until(async () => {
     const answers = await Promise.all(all.map((node) => node.command('CLUSTER INFO')))
     return answers.every(
