@@ -119,8 +119,22 @@ export interface ClusterRedis {
   stop(): Promise<void>
 }
 
-/** Masters that share the slots evenly, and a replica of the first if one is asked for. */
-export async function startCluster({ masters = 3, replica = false } = {}): Promise<ClusterRedis> {
+/** Masters that share the slots evenly, and a replica of the first if one is asked for. Where it rejects, none of them is left:
+ *  a server that outlives its test would keep the test's output open, and whoever waits for its end. */
+export async function startCluster(options: { masters?: number; replica?: boolean } = {}): Promise<ClusterRedis> {
+  const started = new Set<RedisServer>()
+  try {
+    return await clusterOf(started, options)
+  } catch (error) {
+    await Promise.all([...started].map((server) => server.stop()))
+    throw error
+  }
+}
+
+async function clusterOf(
+  started: Set<RedisServer>,
+  { masters = 3, replica = false }: { masters?: number; replica?: boolean },
+): Promise<ClusterRedis> {
   // Between themselves they would talk over ports 10,000 above their own, where anybody may be.
   const busPorts = new Map<RedisServer, number>()
   const start = async () => {
@@ -128,9 +142,11 @@ export async function startCluster({ masters = 3, replica = false } = {}): Promi
     const bus = ['--cluster-port', String(busPort)]
     const node = await startRedis({ arguments: ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', ...bus] })
     busPorts.set(node, busPort)
+    started.add(node)
     return node
   }
-  const nodes = await Promise.all(Array.from({ length: masters }, start))
+  const nodes: RedisServer[] = []
+  for (let i = 0; i < masters; i++) nodes.push(await start())
   const spare = replica ? await start() : undefined
   const all = spare ? [...nodes, spare] : nodes
   const [first] = nodes
