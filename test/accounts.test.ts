@@ -441,7 +441,6 @@ describe('profile', () => {
     { path: '@named:hs1/pronouns', body: { pronouns: 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/m..x', body: { 'm..x': 1 }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/org.example', body: { 'org.other': 1 }, status: 400, errcode: 'M_MISSING_PARAM' },
-    { path: '@named:hs1/avatar_url', body: { avatar_url: 'https://x/y' }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/m.tz', body: { 'm.tz': 5 }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@named:hs1/m.tz', body: { 'm.tz': 'half past nine' }, status: 400, errcode: 'M_INVALID_PARAM' },
     { path: '@alice:hs1/displayname', body: { displayname: 'x' }, status: 403, errcode: 'M_FORBIDDEN' },

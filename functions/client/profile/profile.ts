@@ -60,9 +60,6 @@ export const putProfileField = route({
       if (value !== null && value.length > charactersMax[keyName]) {
         throw new MatrixError('M_INVALID_PARAM', `${keyName} has ${charactersMax[keyName]} characters at most`)
       }
-      if (keyName === 'avatar_url' && value && !value.startsWith('mxc://')) {
-        throw new MatrixError('M_INVALID_PARAM', 'Key avatar_url must be an mxc:// URI')
-      }
       // Both are taken away by null or the empty string too.
       if (!value) return main.setProfileField({ user_id: userId, field: keyName })
     }
