@@ -5,6 +5,7 @@ const afterAllTests = 'test/specification/answers.test.ts'
 
 export default defineConfig({
   test: {
+    globalSetup: ['test/support/end-of-run.ts'],
     setupFiles: ['test/specification/observe.ts'],
     projects: [
       {
