@@ -1,9 +1,13 @@
 /** Where the federation role's bundle starts. */
-import { loadSigningKeys } from '../../shared/role/signing-key.ts'
+import { handlerFederation } from '../../shared/role/handler-federation.ts'
 import { startHandler } from '../../shared/role/start-handler.ts'
 import { mountFederation } from './federation-role.ts'
 
 await startHandler({
   role: 'federation',
-  mount: (app, deps) => mountFederation(app, { ...deps, signingKeys: loadSigningKeys(deps.config) }),
+  mount(app, deps) {
+    const federation = handlerFederation(deps)
+    mountFederation(app, { ...deps, federation })
+    return federation
+  },
 })

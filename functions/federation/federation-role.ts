@@ -1,22 +1,15 @@
 /** The federation role, put together for whichever process has it. */
 import type { Hono } from 'hono'
-import { createFederation, type FederationOptions } from '../../shared/federation/federation.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { type RoleContextDeps, roleContext } from '../../shared/http/role-context.ts'
+import type { FederationDeps } from './deps.ts'
 import { federationRoutes } from './routes.ts'
 
-export interface FederationRole {
-  close(): Promise<void>
-}
-
-export function mountFederation(app: Hono, deps: RoleContextDeps & FederationOptions): FederationRole {
-  const { config, sql, clock, signingKeys, replication } = deps
-  const federation = createFederation({ ...deps, cache: replication.cache })
-  const { keyRing, authenticateServer } = federation
+export function mountFederation(app: Hono, deps: RoleContextDeps & FederationDeps): void {
+  const { config, sql, clock, main, federation } = deps
   mount(app, federationRoutes, {
     ...roleContext(deps),
-    authenticateServer,
-    deps: { config, clock, sql, signingKeys, keyRing },
+    authenticateServer: federation.authenticateServer,
+    deps: { config, clock, sql, main, federation },
   })
-  return { close: federation.close }
 }

@@ -62,7 +62,8 @@ export const postKeysOfServers = route({
 /** What each server published last, asked for anew where that is not valid for long enough, signed by this one too. Of a
  *  server that does not answer, what it said before; of one that never did, nothing. */
 async function documents(wanted: ReadonlyMap<ServerName, number>, deps: FederationDeps): Promise<JsonObject[]> {
-  const { config, sql, keyRing, signingKeys } = deps
+  const { config, sql } = deps
+  const { keyRing, signingKeys } = deps.federation
   const others = [...wanted.keys()].filter((server) => server !== config.server_name)
   const found = new Map<ServerName, JsonObject>()
   const stale: ServerName[] = []

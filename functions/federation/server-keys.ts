@@ -25,7 +25,7 @@ export const getServerKey = route({
 })
 
 /** Signed with all keys in use. */
-export function ownKeys({ config, clock, signingKeys }: FederationDeps): JsonObject {
+export function ownKeys({ config, clock, federation: { signingKeys } }: FederationDeps): JsonObject {
   const keys: JsonObject = {
     server_name: config.server_name,
     valid_until_ts: clock.now() + validForMs,

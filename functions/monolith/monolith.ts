@@ -12,7 +12,7 @@ import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-s
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import { observeProcess } from '../../shared/role/observed.ts'
-import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
@@ -62,7 +62,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(closeListeners)
     const observed = await observeProcess({ config, role: 'monolith', writes: true, clock, log })
     undo.push(observed.close)
-    const signingKey = loadOrMakeSigningKey(config)
+    const signingKeys = loadOrMakeSigningKeys(config)
 
     const { url, ended, stop } = await openDatabase(config, (reason) =>
       log.error({ reason }, 'the embedded PostgreSQL ended by itself and is started again'),
@@ -93,7 +93,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       replication,
       ephemeral,
       clock,
-      signingKey,
+      signingKeys,
       log,
       onFatal: failed.resolve,
       writer: { name: 'main', owner },
@@ -113,7 +113,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       observe: observed.observe,
       processes: async () => [observed.status.read()],
     }
-    const client = createClientRole(handlers)
+    const { federation } = main
+    const client = createClientRole({ ...handlers, federation })
     client.mount(app)
     const sync = createSyncRole({
       ...handlers,
@@ -125,12 +126,11 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     media.mount(app)
     const context = roleContext(handlers)
     mount(app, sync.routes, { ...context, deps: sync.deps })
-    const federation = mountFederation(app, { ...handlers, signingKeys: loadSigningKeys(config) })
+    mountFederation(app, { ...handlers, federation })
     undo.push(async () => {
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()
       await Promise.all([closeListeners(), client.close(), media.close()])
-      await federation.close()
     })
     listeners.open(
       withAccessLog((request, env) => app.fetch(request, env), {

@@ -17,6 +17,8 @@ import { type ServerRules, serverRules } from './server-rules.ts'
 import { type SrvLookup, systemSrvLookup } from './srv.ts'
 
 export interface Federation {
+  /** This server's own; the first signs. */
+  readonly signingKeys: SigningKeys
   readonly client: FederationClient
   readonly discovery: Discovery
   readonly keyRing: KeyRing
@@ -25,18 +27,23 @@ export interface Federation {
   close(): Promise<void>
 }
 
-export interface FederationOptions {
+/** All of a server's own, at least one; the first signs. */
+export type SigningKeys = readonly [SigningKey, ...SigningKey[]]
+
+/** Other ways to find hosts than the system's, for tests. */
+export interface FederationNetwork {
+  readonly resolve?: Resolver
+  readonly srv?: SrvLookup
+}
+
+export interface FederationOptions extends FederationNetwork {
   readonly config: Config
   readonly sql: ReadSql
   readonly main: Pick<MainClient, 'storeServerKeys'>
-  /** All of this server's own; the first signs. */
-  readonly signingKeys: readonly [SigningKey, ...SigningKey[]]
+  readonly signingKeys: SigningKeys
   readonly cache?: SharedCache | undefined
   readonly log: Pick<Logger, 'error'>
   readonly clock?: Clock
-  /** Other ways to find hosts than the system's, for tests. */
-  readonly resolve?: Resolver
-  readonly srv?: SrvLookup
 }
 
 export function createFederation(options: FederationOptions): Federation {
@@ -64,5 +71,5 @@ export function createFederation(options: FederationOptions): Federation {
     onError: (err) => log.error({ err }, 'keys of other servers could not be stored'),
   })
   const authenticateServer = createServerAuthentication({ server_name, keyRing, rules, clock })
-  return { client, discovery, keyRing, rules, authenticateServer, close: () => egress.close() }
+  return { signingKeys, client, discovery, keyRing, rules, authenticateServer, close: () => egress.close() }
 }

@@ -2,25 +2,26 @@
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import type { Config } from '../config/schema.ts'
-import { generateSigningKey, parseSigningKeyFile, type SigningKey, serialiseSigningKey } from '../matrix/signatures.ts'
+import type { SigningKeys } from '../federation/federation.ts'
+import { generateSigningKey, parseSigningKeyFile, serialiseSigningKey } from '../matrix/signatures.ts'
 
 export function signingKeyPath(config: Config): string {
   return config.signing_key_path ?? path.join(config.data_dir, 'signing.key')
 }
 
-/** The file's first key signs. Throws a sentence for the operator when the file holds none. */
-export function loadOrMakeSigningKey(config: Config): SigningKey {
+/** As `loadSigningKeys`, of a file that is made where there is none. Throws a sentence for the operator when the file holds none. */
+export function loadOrMakeSigningKeys(config: Config): SigningKeys {
   const file = signingKeyPath(config)
   if (!existsSync(file)) makeKeyFile(file)
-  return loadSigningKeys(config)[0]
+  return loadSigningKeys(config)
 }
 
 /** All keys of the file; the first signs. Throws a sentence for the operator when there is no file, or none in it. */
-export function loadSigningKeys(config: Config): readonly [SigningKey, ...SigningKey[]] {
+export function loadSigningKeys(config: Config): SigningKeys {
   const file = signingKeyPath(config)
   if (!existsSync(file)) {
     throw new Error(
-      `${file}: there is no signing key. All mains and federation handlers need the same one: copy it here, or set signing_key_path`,
+      `${file}: there is no signing key. All mains and handlers, sync's aside, need the same one: copy it here, or set signing_key_path`,
     )
   }
   const [key, ...others] = parseSigningKeyFile(readFileSync(file, 'utf8'))

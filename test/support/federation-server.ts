@@ -4,7 +4,6 @@ import * as v from 'valibot'
 import { mountFederation } from '../../functions/federation/federation-role.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
-import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import type { FederationPeer, TestAuthority } from './federation-peer.ts'
 import { type TestMain, testMain } from './main.ts'
 
@@ -26,21 +25,22 @@ export async function federationServer(options: {
   readonly clock?: Clock
 }): Promise<FederationServer> {
   const server_name = 'hs1'
-  const main = await testMain()
-  const config = v.parse(Config, {
+  const clock = options.clock ?? systemClock
+  const settings = {
     server_name,
     federation: { ca_path: options.authority.caPath, ...options.federation },
     egress: { allowed_ranges: ['127.0.0.0/8'] },
     rate_limits: { enabled: false },
-  })
+  }
+  const main = await testMain({ config: settings, clock })
   const app = new Hono()
-  const role = mountFederation(app, {
-    config,
+  mountFederation(app, {
+    config: v.parse(Config, settings),
     sql: main.database.read,
     main: main.commands,
     replication: main.replication,
-    clock: options.clock ?? systemClock,
-    signingKeys: [generateSigningKey('a_own')],
+    clock,
+    federation: main.federation,
     log: {
       error(fields: object, message: string) {
         throw new Error(`${message}: ${JSON.stringify(fields)}`)
@@ -62,7 +62,6 @@ export async function federationServer(options: {
       return { status: response.status, body: (await response.json()) as Record<string, unknown> }
     },
     async close() {
-      await role.close()
       await main.drop()
     },
   }
