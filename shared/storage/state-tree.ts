@@ -105,19 +105,9 @@ function named(body: Buffer): NewNode {
 }
 /** `low` is what the path to the node says of its keys: key mod 8^depth. */
 export function decodeNode(body: Uint8Array, depth: number, low: number): TreeNode {
+  const entries: Entry[] = []
+  if (takeLeaf(body, depth, low, (key, value) => entries.push([key, value]))) return { entries }
   const reader = new ByteReader(body, 1)
-  if (body[0] === leafTag) {
-    const count = reader.varint()
-    const scale = branching ** depth
-    const entries: Entry[] = []
-    let high = 0
-    for (let i = 0; i < count; i++) {
-      high += reader.varint()
-      const key = high * scale + low
-      entries.push([key, key + unzigzag(reader.varint())])
-    }
-    return { entries }
-  }
   if (body[0] !== branchTag) throw new RangeError('state tree: unknown kind of node')
   const count = reader.varint()
   const bitmap = body[reader.at++] ?? 0
@@ -130,6 +120,26 @@ export function decodeNode(body: Uint8Array, depth: number, low: number): TreeNo
     }
   }
   return { count, children }
+}
+
+/** Gives out the entries of a leaf; false where the node is none. */
+export function takeLeaf(
+  body: Uint8Array,
+  depth: number,
+  low: number,
+  take: (key: number, value: number) => void,
+): boolean {
+  if (body[0] !== leafTag) return false
+  const reader = new ByteReader(body, 1)
+  const count = reader.varint()
+  const scale = branching ** depth
+  let high = 0
+  for (let i = 0; i < count; i++) {
+    high += reader.varint()
+    const key = high * scale + low
+    take(key, key + unzigzag(reader.varint()))
+  }
+  return true
 }
 
 /** The changes that a root has on top of its tree, in ascending order of keys. */

@@ -14,6 +14,7 @@ import {
   type NewNode,
   type NodeId,
   type TreeNode,
+  takeLeaf,
 } from './state-tree.ts'
 
 /** Bodies of nodes; throws when one is missing. */
@@ -33,9 +34,12 @@ const childPlace = (place: Place, index: number, id: NodeId): Place => ({
 })
 
 function decode(bodies: ReadonlyMap<NodeId, Uint8Array>, place: Place): TreeNode {
+  return decodeNode(bodyAt(bodies, place), place.depth, place.low)
+}
+function bodyAt(bodies: ReadonlyMap<NodeId, Uint8Array>, place: Place): Uint8Array {
   const body = bodies.get(place.id)
   if (!body) throw new Error('state tree: a node is missing')
-  return decodeNode(body, place.depth, place.low)
+  return body
 }
 function childPlaces(place: Place, branch: Branch): Place[] {
   const places: Place[] = []
@@ -46,24 +50,31 @@ function childPlaces(place: Place, branch: Branch): Place[] {
   return places
 }
 
+type TakeEntry = (key: number, value: number) => void
+
 async function entriesBelow(source: NodeSource, places: readonly Place[]): Promise<Map<number, number>> {
   const found = new Map<number, number>()
+  await eachBelow(source, places, (key, value) => found.set(key, value))
+  return found
+}
+
+async function eachBelow(source: NodeSource, places: readonly Place[], take: TakeEntry): Promise<void> {
   let level = places
   while (level.length > 0) {
     const bodies = await source(level.map((place) => place.id))
     const next: Place[] = []
     for (const place of level) {
+      if (takeLeaf(bodyAt(bodies, place), place.depth, place.low, take)) continue
       const node = decode(bodies, place)
-      if (isLeaf(node)) for (const [key, value] of node.entries) found.set(key, value)
-      else for (const child of childPlaces(place, node)) next.push(child)
+      if (!isLeaf(node)) for (const child of childPlaces(place, node)) next.push(child)
     }
     level = next
   }
-  return found
 }
 
-export function loadTree(source: NodeSource, root: NodeId | undefined): Promise<Map<number, number>> {
-  return entriesBelow(source, root === undefined ? [] : [rootPlace(root)])
+/** Gives out every entry, each key once, in no order. */
+export function loadTree(source: NodeSource, root: NodeId | undefined, take: TakeEntry): Promise<void> {
+  return eachBelow(source, root === undefined ? [] : [rootPlace(root)], take)
 }
 
 /** Values of the keys that the tree holds. */

@@ -89,14 +89,24 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     tally.hits += found.size
     tally.misses += missing.length
     for (let i = 0; i < missing.length; i += limits.rowsPerQuery) {
-      const list = missing.slice(i, i + limits.rowsPerQuery).map((id) => Buffer.from(id, 'latin1').toString('hex'))
-      const rows = await sql<{ node_id: Buffer; body: Buffer }[]>`
-        select node_id, body from state_nodes
-        where node_id = any(array(select decode(id, 'hex') from string_to_table(${list.join(',')}, ',') as id))`
-      for (const row of rows) {
-        const id = idFromBytes(row.node_id)
-        found.set(id, row.body)
-        bodies.set(id, row.body)
+      const part = missing.slice(i, i + limits.rowsPerQuery)
+      const list = part.map((id) => Buffer.from(id, 'latin1').toString('hex')).join(',')
+      // One value for all: a row a node took the driver longer than the database. A node that is not there has the length -1.
+      const [row] = await sql<{ packed: Buffer | null }[]>`
+        select string_agg(int4send(coalesce(octet_length(n.body), -1)) || coalesce(n.body, ''), ''::bytea order by x.place) as packed
+        from string_to_table(${list}, ',') with ordinality as x(id, place)
+        left join lateral (select body from state_nodes where node_id = decode(x.id, 'hex') limit 1) n on true`
+      const packed = row?.packed
+      if (!packed) continue
+      let at = 0
+      for (const id of part) {
+        const length = packed.readInt32BE(at)
+        at += 4
+        if (length < 0) continue
+        const body = Buffer.from(packed.subarray(at, at + length))
+        at += length
+        found.set(id, body)
+        bodies.set(id, body)
       }
     }
     return found
@@ -140,7 +150,8 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
 
   /** stateMapKeys of key_nids, in their order. */
   async function keyNames(nids: readonly number[]): Promise<string[]> {
-    const names = nids.map((nid) => keyOfNid.get(nid))
+    // Of so many, the order in which they were used says nothing.
+    const names = nids.map(nids.length > 1_000 ? (nid) => keyOfNid.peek(nid) : (nid) => keyOfNid.get(nid))
     const missing = nids.filter((_, i) => names[i] === undefined)
     const fetched = new Map<number, string>()
     for (let i = 0; i < missing.length; i += limits.rowsPerQuery) {
@@ -160,14 +171,21 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     })
   }
 
-  async function loadNids(root_id: number): Promise<Map<number, number>> {
+  /** Keys and values in step. */
+  async function loadNids(root_id: number): Promise<{ keys: number[]; values: number[] }> {
     const { node, delta } = await root(root_id)
-    const entries = await loadTree(nodes, node)
-    for (const [key, value] of delta) {
-      if (value === undefined) entries.delete(key)
-      else entries.set(key, value)
+    const changed = new Set(delta.map(([key]) => key))
+    const keys: number[] = []
+    const values: number[] = []
+    const add = (key: number, value: number) => {
+      keys.push(key)
+      values.push(value)
     }
-    return entries
+    await loadTree(nodes, node, (key, value) => {
+      if (!changed.has(key)) add(key, value)
+    })
+    for (const [key, value] of delta) if (value !== undefined) add(key, value)
+    return { keys, values }
   }
 
   async function lookupNids(root_id: number, keys: readonly number[]): Promise<Map<number, number>> {
@@ -212,11 +230,10 @@ export function createStateReader(sql: ReadSql | MainSql): StateReader {
     root,
     nodes,
     async load(root_id) {
-      const entries = await loadNids(root_id)
-      const names = await keyNames([...entries.keys()])
+      const { keys, values } = await loadNids(root_id)
+      const names = await keyNames(keys)
       const state = new Map<string, number>()
-      let i = 0
-      for (const event_nid of entries.values()) state.set(names[i++]!, event_nid)
+      for (let i = 0; i < names.length; i++) state.set(names[i]!, values[i]!)
       return state
     },
     async lookup(root_id, keys) {

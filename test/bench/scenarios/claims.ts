@@ -6,14 +6,14 @@ import { insertUsers, seededDevice } from '../seed.ts'
 const devices = 60
 const keysEach = 200
 const warmUp = 1_000
-const atOnce = 20
+const atOnce = 50
 const v3 = '/_matrix/client/v3'
 
 interface Claimed {
   readonly one_time_keys: Record<string, Record<string, Record<string, object>>>
 }
 
-/** One-time keys claimed one a request, 20 at a time: each goes out once, until there are none. */
+/** One-time keys claimed one a request, fifty at a time: each goes out once, until there are none. */
 export const claims: Scenario = async (bench) => {
   const users = await insertUsers(bench, 'claimed', devices)
   await drive(devices, 4, async (i) => {

@@ -19,8 +19,8 @@ export const rooms: Scenario = async (bench) => {
     const answer = await bench.http.json<{ chunk: unknown[] }>('GET', starts[i % starts.length] ?? path, owner.token)
     check(answer.chunk.length === 50, `a page of ${answer.chunk.length}`)
   }
-  await drive(500, 8, page)
-  const messages = await measured(bench, '/messages, pages of 50', () => drive(6_000, 8, page))
+  await drive(500, 20, page)
+  const messages = await measured(bench, '/messages, pages of 50', () => drive(6_000, 20, page))
 
   await drive(20, 1, async () => void (await createRoom(bench, owner)))
   const creates = await measured(bench, 'createRoom', () =>

@@ -3,14 +3,14 @@ import { check, measured, registerMany, type Scenario } from '../scenario.ts'
 
 const devices = 50
 const messages = 12_000
-const atOnce = 20
+const atOnce = 50
 
 interface Inbox {
   readonly next_batch: string
   readonly to_device?: { readonly events: readonly { readonly content: { readonly i: number } }[] }
 }
 
-/** Messages from device to device, one a request, 20 at a time; then all inboxes fetched and acknowledged. */
+/** Messages from device to device, one a request, fifty at a time; then all inboxes fetched and acknowledged. */
 export const toDevice: Scenario = async (bench) => {
   const users = await registerMany(bench, 'device', devices)
   let transaction = 0
@@ -41,7 +41,7 @@ export const toDevice: Scenario = async (bench) => {
   await drive(devices, atOnce, fetch)
   for (const list of received) list.length = 0
 
-  const sent = await measured(bench, 'to-device messages, 20 at a time', () => drive(messages, atOnce, send))
+  const sent = await measured(bench, `to-device messages, ${atOnce} at a time`, () => drive(messages, atOnce, send))
   const fetched = await measured(bench, 'to-device messages fetched and acknowledged', async () => ({
     ...(await drive(devices, atOnce, fetch)),
     units: messages,
