@@ -3,9 +3,8 @@ import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Limiter } from '../../shared/http/rate-limit.ts'
-import { type RequestInfo, routesFor } from '../../shared/http/route.ts'
+import { routesFor } from '../../shared/http/route.ts'
 import type { Logger } from '../../shared/logging.ts'
-import type { ServerName } from '../../shared/matrix/ids.ts'
 import type { MediaStore } from '../../shared/media/store.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
@@ -30,11 +29,7 @@ export interface MediaDeps {
   readonly arriving: ArrivingMedia
   readonly thumbnails: StoredThumbnails
   readonly previews: Previews
-  /** Absent as long as this server does not speak with others: then there is what is here already. */
-  readonly remote: RemoteMedia | undefined
-  /** The server that signed a request. Throws M_UNAUTHORIZED for a request that none signed, or while signatures are not
-   *  looked at. https://spec.matrix.org/v1.19/server-server-api/#request-authentication */
-  requestingServer(request: RequestInfo): Promise<ServerName>
+  readonly remote: RemoteMedia
 }
 
 export const route = routesFor<MediaDeps>()

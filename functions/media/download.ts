@@ -117,7 +117,7 @@ export async function findMedium(
   const { arriving, config, accessNotes } = deps
   const options = { timeoutMs: timeout_ms, signal }
   let medium = await arriving.find(name, options)
-  if (!medium && remote && name.origin !== config.server_name) medium = await deps.remote?.retrieve(name, options)
+  if (!medium && remote && name.origin !== config.server_name) medium = await deps.remote.retrieve(name, options)
   if (!medium || medium.quarantined_by !== null) throw notFound()
   accessNotes.note(medium)
   return medium

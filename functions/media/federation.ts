@@ -1,5 +1,5 @@
 /** Media for other servers. https://spec.matrix.org/v1.19/server-server-api/#content-repository
- *  Only a server that signs its request gets any: `requestingServer` says which one that is. */
+ *  Only a server that signs its request gets any. */
 import { randomBytes } from 'node:crypto'
 import { Readable } from 'node:stream'
 import * as v from 'valibot'
@@ -13,8 +13,7 @@ import { thumbnailFor, thumbnailName, thumbnailQuery } from './thumbnail.ts'
 
 const declaration = {
   method: 'GET',
-  // The signature is looked at by the handler, before anything else.
-  auth: 'none',
+  auth: 'server',
   limit: 'media_download',
   params: v.object({ mediaId: MediaId }),
 } as const
@@ -43,7 +42,6 @@ export const getFederationThumbnail = route({
 })
 
 async function ownMedium(media_id: MediaId, timeout_ms: number | undefined, request: RequestInfo, deps: MediaDeps) {
-  await deps.requestingServer(request)
   return findMedium({ origin: deps.config.server_name, media_id }, { timeout_ms, remote: false }, request, deps)
 }
 

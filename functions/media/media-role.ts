@@ -4,10 +4,10 @@ import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import { createEgress } from '../../shared/egress/egress.ts'
+import type { Federation } from '../../shared/federation/federation.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
 import type { Logger } from '../../shared/logging.ts'
-import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
 import { checkedStore, ForeignStoreError } from '../../shared/media/store-marker.ts'
 import type { Replication } from '../../shared/replication/replication.ts'
@@ -17,18 +17,12 @@ import { createAccessNotes } from './access-notes.ts'
 import { createArrivingMedia } from './arriving-media.ts'
 import type { MediaDeps } from './deps.ts'
 import { createPreviews } from './previews/previews.ts'
-import { createRemoteMedia, type SignedRequest } from './remote/remote-media.ts'
+import { createRemoteMedia } from './remote/remote-media.ts'
 import { mediaRoutes } from './routes.ts'
 import { createScanner } from './scanner.ts'
 import { createStoredThumbnails } from './stored-thumbnails.ts'
 import { createThumbnailer } from './thumbnails/thumbnailer.ts'
 import { createUploads } from './uploads.ts'
-
-/** What speaking with other servers takes. */
-export interface MediaFederation {
-  readonly requestingServer: MediaDeps['requestingServer']
-  readonly signedRequest: SignedRequest
-}
 
 export interface MediaRole {
   readonly routes: typeof mediaRoutes
@@ -46,8 +40,7 @@ export function createMediaRole(given: {
   readonly replication: Replication
   readonly clock: Clock
   readonly log: Pick<Logger, 'error' | 'warn'>
-  /** Absent as long as this server does not speak with others. */
-  readonly federation?: MediaFederation
+  readonly federation: Federation
 }): MediaRole {
   const { config, main, clock, log, federation } = given
   const context = roleContext(given)
@@ -94,13 +87,12 @@ export function createMediaRole(given: {
     arriving,
     thumbnails,
     previews,
-    remote: federation && createRemoteMedia({ ...given, egress, uploads, signedRequest: federation.signedRequest }),
-    requestingServer: federation?.requestingServer ?? noServer,
+    remote: createRemoteMedia({ ...given, egress, uploads, federation: federation.client }),
   }
   return {
     routes: mediaRoutes,
     deps,
-    mount: (app) => mount(app, mediaRoutes, { ...context, deps }),
+    mount: (app) => mount(app, mediaRoutes, { ...context, authenticateServer: federation.authenticateServer, deps }),
     async checkStore() {
       try {
         await store.check()
@@ -120,8 +112,4 @@ export function createMediaRole(given: {
       await store.close()
     },
   }
-}
-
-async function noServer(): Promise<never> {
-  throw new MatrixError('M_UNAUTHORIZED', 'This server does not take requests of other servers')
 }

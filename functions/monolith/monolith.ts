@@ -122,7 +122,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
-    const media = createMediaRole(handlers)
+    const media = createMediaRole({ ...handlers, federation })
     media.mount(app)
     const context = roleContext(handlers)
     mount(app, sync.routes, { ...context, deps: sync.deps })

@@ -19,6 +19,10 @@ export interface FederationRequest {
   readonly body?: JsonObject
   readonly signal?: AbortSignal
   readonly limits?: Partial<EgressLimits>
+  /** What the answer may be; JSON where nothing is said. */
+  readonly accept?: string
+  /** Whether compression is asked for and taken off. */
+  readonly decode?: boolean
 }
 
 export interface FederationClient {
@@ -69,9 +73,9 @@ export function createFederationClient(deps: {
     if (server === origin || !rules.allows(server)) {
       throw new RemoteError('denied', `This server does not send requests to ${server}`)
     }
-    const { method, uri, body, signal, limits } = request
+    const { method, uri, body, signal, limits, accept = 'application/json', decode = true } = request
     const headers = {
-      accept: 'application/json',
+      accept,
       authorization: authorization(server, request),
       ...(body === undefined ? {} : { 'content-type': 'application/json' }),
     }
@@ -84,6 +88,7 @@ export function createFederationClient(deps: {
           connectTo,
           method,
           headers,
+          decode,
           ...(body === undefined ? {} : { body: JSON.stringify(body) }),
           ...(signal ? { signal } : {}),
           ...(limits ? { limits } : {}),
@@ -104,7 +109,7 @@ export function createFederationClient(deps: {
     async json(server, request) {
       const answer = await raw(server, request)
       try {
-        if (answer.status !== 200) throw await refusal(server, answer)
+        if (answer.status !== 200) throw await refusalOf(server, answer)
         const body = parseJson((await answer.bytes()).toString('utf8'))
         if (!isJsonObject(body)) throw new RemoteError('bad_answer', `${server} answered with no JSON object`)
         return body
@@ -124,7 +129,8 @@ export function createFederationClient(deps: {
 
 const neverBegan: ReadonlySet<EgressError['reason']> = new Set(['unresolved', 'unreachable', 'tls', 'denied'])
 
-async function refusal(server: ServerName, answer: EgressResponse): Promise<RemoteError> {
+/** What an answer that is no success says of itself. Reads its body. */
+export async function refusalOf(server: ServerName, answer: EgressResponse): Promise<RemoteError> {
   const { status } = answer
   let errcode: string | undefined
   try {

@@ -33,8 +33,9 @@ beforeAll(async () => {
   database = await testDatabase()
   server = await serverProcess({
     databaseUrl: database.url,
-    // Nobody takes mail there: what is no request for one must be refused before.
+    // Nobody takes mail there: what is no request for one must be refused before. No other server is asked for anything.
     config: `email: { host: 127.0.0.1, port: 1, tls: none }
+federation: { allowed_servers: [] }
 policies: { documents: [{ id: p, version: v, translations: [{ language: en, name: P, url: "https://x.example/" }] }] }`,
   })
   await server.start()

@@ -275,7 +275,7 @@ describe('the cache', () => {
       held.push(() => response.setHeader('content-type', 'text/html').end(`<title>${fetches}</title>`))
     })
     const reached = web.next(new URL(url).pathname)
-    const other = createMediaRole(server.role.deps)
+    const other = createMediaRole({ ...server.role.deps, federation: server.federation })
     const asked = [preview(url), preview(url), preview(`${url}#part`)]
     await reached
     const elsewhere = other.deps.previews.of(url, '*')

@@ -4,9 +4,11 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Hono } from 'hono'
 import * as v from 'valibot'
-import { createMediaRole, type MediaFederation } from '../../functions/media/media-role.ts'
+import { mountFederation } from '../../functions/federation/federation-role.ts'
+import { createMediaRole } from '../../functions/media/media-role.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import type { FederationNetwork } from '../../shared/federation/federation.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import { markerName } from '../../shared/media/store-marker.ts'
@@ -27,8 +29,8 @@ export interface AskOptions {
 
 export type MediaServer = Awaited<ReturnType<typeof mediaServer>>
 
-/** `further`: keys of the configuration beside `media`. */
-export async function mediaServer(media: object = {}, further: object = {}, federation?: MediaFederation) {
+/** `further`: keys of the configuration beside `media`. Its keys, by which other servers know it, are served too. */
+export async function mediaServer(media: object = {}, further: object = {}, network: FederationNetwork = {}) {
   const folder = await mkdtemp(path.join(tmpdir(), 'ganglion-media-'))
   const clock = fakeClock()
   const settings = {
@@ -41,27 +43,29 @@ export async function mediaServer(media: object = {}, further: object = {}, fede
     ...further,
   }
   const config = v.parse(Config, settings)
-  const main = await testMain({ config: settings, clock })
+  const main = await testMain({ config: settings, clock, network })
   const logged: { fields: object; message: string }[] = []
   const log = (fields: object, message: string) => logged.push({ fields, message })
-  const role = createMediaRole({
+  const deps = {
     config,
     sql: main.database.read,
     main: main.commands,
     replication: main.replication,
     clock,
     log: { error: log, warn: log },
-    ...(federation === undefined ? {} : { federation }),
-  })
+    federation: main.federation,
+  }
+  const role = createMediaRole(deps)
   const app = new Hono()
   role.mount(app)
+  mountFederation(app, deps)
   const listeners = await bindListeners(config)
   listeners.open((request, env) => app.fetch(request, env))
-  const [address = ''] = listeners.addresses
+  const [address = '', encrypted = address] = listeners.addresses
 
   async function person(localpart: string, admin = false): Promise<MediaPerson> {
     const { session } = await main.commands.register({
-      user_id: `@${localpart}:hs1` as UserId,
+      user_id: `@${localpart}:${config.server_name}` as UserId,
       password: 'superuser',
       kind: 'user',
       admin,
@@ -103,10 +107,12 @@ export async function mediaServer(media: object = {}, further: object = {}, fede
 
   return {
     address,
-    port: Number(new URL(address).port),
+    /** For other servers. */
+    encryptedPort: Number(new URL(encrypted).port),
     clock,
     config,
     role,
+    federation: main.federation,
     sql: main.database.sql,
     commands: main.commands,
     logged,

@@ -4,6 +4,7 @@ import type { MediaName } from '../../../shared/commands/media.ts'
 import type { Config } from '../../../shared/config/schema.ts'
 import type { Egress, EgressResponse } from '../../../shared/egress/egress.ts'
 import { EgressError } from '../../../shared/egress/egress-error.ts'
+import { type FederationClient, RemoteError, refusalOf } from '../../../shared/federation/federation-client.ts'
 import type { Logger } from '../../../shared/logging.ts'
 import type { ServerName } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
@@ -23,16 +24,6 @@ export interface RemoteMedia {
   ): Promise<StoredMedium | undefined>
 }
 
-/** A request to another server as it is to be sent: where to, and signed by this server. */
-export type SignedRequest = (
-  server: ServerName,
-  target: string,
-) => Promise<{
-  readonly url: URL
-  readonly headers: Readonly<Record<string, string>>
-  readonly connectTo?: { readonly host: string; readonly port: number } | undefined
-}>
-
 /** Beside what the other server waits for the upload. */
 const answerMs = 30_000
 const redirects = 3
@@ -41,11 +32,11 @@ export function createRemoteMedia(deps: {
   readonly config: Pick<Config, 'media'>
   readonly sql: ReadSql
   readonly egress: Egress
+  readonly federation: FederationClient
   readonly uploads: Uploads
-  readonly signedRequest: SignedRequest
   readonly log: Pick<Logger, 'warn'>
 }): RemoteMedia {
-  const { config, sql, egress, uploads, signedRequest, log } = deps
+  const { config, sql, egress, federation, uploads, log } = deps
   const bytesMax = config.media.max_upload_size
   /** Being fetched here: whoever asks meanwhile waits for the same. */
   const fetching = new Map<string, Promise<StoredMedium | undefined>>()
@@ -55,19 +46,36 @@ export function createRemoteMedia(deps: {
     const { origin, media_id } = name
     let response: EgressResponse | undefined
     try {
-      const target = `/_matrix/federation/v1/media/download/${media_id}?timeout_ms=${timeoutMs}`
       const limits = { bytesMax: bytesMax + 1024 * 1024, firstByteMs: timeoutMs + answerMs }
-      response = await egress.request({ ...(await signedRequest(origin, target)), limits, decode: false })
-      if (response.status === 404) return undefined
-      if (response.status === 504) throw new MatrixError('M_NOT_YET_UPLOADED', 'This medium has not been uploaded yet')
-      if (response.status !== 200) throw new Error(`it answered with ${response.status}`)
-      const content = await readMultipart(response.headers.get('content-type'), response.body)
-      return await keep(name, 'location' in content ? await follow(content, limits) : content)
+      const ask = (uri: string, accept: string) =>
+        federation.raw(origin, { method: 'GET', uri, accept, limits, decode: false })
+      const target = `/_matrix/federation/v1/media/download/${media_id}?timeout_ms=${timeoutMs}`
+      response = await ask(target, 'multipart/mixed')
+      if (response.status === 200) {
+        const content = await readMultipart(response.headers.get('content-type'), response.body)
+        return await keep(name, 'location' in content ? await follow(content, limits) : content)
+      }
+      const refusal = await refusalOf(origin, response)
+      if (refusal.errcode !== 'M_UNRECOGNIZED') return given(refusal)
+      // A server from before v1.11, which gives media to everybody.
+      response.close()
+      const old = `/_matrix/media/v3/download/${origin}/${media_id}?allow_remote=false&timeout_ms=${timeoutMs}`
+      response = await ask(old, '*/*')
+      return response.status === 200 ? await keep(name, response) : given(await refusalOf(origin, response))
     } catch (error) {
+      // Of a server that this one has nothing to do with there are no media.
+      if (error instanceof RemoteError && error.reason === 'denied') return undefined
       throw asRemoteFailure(error, origin)
     } finally {
       response?.close()
     }
+  }
+
+  /** Of a server that does not give the medium: undefined where it has none. */
+  function given(refusal: RemoteError): undefined {
+    if (refusal.status === 404) return undefined
+    if (refusal.status === 504) throw new MatrixError('M_NOT_YET_UPLOADED', 'This medium has not been uploaded yet')
+    throw refusal
   }
 
   async function follow(
