@@ -24,7 +24,7 @@ export function createScanner(deps: {
   const { settings, store, log } = deps
   // The operator's own address, wherever that is: not one that users choose.
   // Loaded where there is a scanner alone.
-  const client = import('undici').then(({ Agent, request }) => ({
+  const client = import('../../shared/egress/http-client.ts').then(({ Agent, request }) => ({
     request,
     dispatcher: new Agent({ headersTimeout: settings.timeout, bodyTimeout: settings.timeout }),
   }))

@@ -98,7 +98,21 @@ async function buildBundle(name: string, source: string, outdir: string): Promis
       js: "import{createRequire as __createRequire}from'node:module';const require=__createRequire(import.meta.url);",
     },
   })
+  checkLateImports(metafile)
   return describe(metafile, name, source, outdir)
+}
+
+/** Of a CommonJS file that is loaded by `import()`, a bundle has a default export alone: names that node finds from source are
+ *  undefined there, and only at run time. */
+function checkLateImports({ inputs }: Metafile): void {
+  for (const [file, { imports }] of Object.entries(inputs)) {
+    const lost = imports.find(({ kind, path }) => kind === 'dynamic-import' && inputs[path]?.format === 'cjs')
+    if (lost) {
+      throw new Error(
+        `${file} loads ${lost.path} by import(): import its names in a file of your own, and load that one`,
+      )
+    }
+  }
 }
 
 function describe(metafile: Metafile, name: string, source: string, outdir: string): Bundle {

@@ -82,7 +82,7 @@ export function createDeliver(config: Config, tokens: LinkTokens): Deliver {
 
 async function openTransport(email: Config['email']): Promise<Transporter> {
   // Loaded by who sends mail, and when there is one.
-  const { createTransport } = await import('nodemailer')
+  const { createTransport } = await import('./mail-transport.ts')
   const { host, port, user, password, tls, tls_ca_path, timeout } = email
   return createTransport({
     host: host ?? '',

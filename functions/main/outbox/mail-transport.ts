@@ -1,0 +1,3 @@
+/** What is used of nodemailer, in a file of its own: it is loaded late, and of a CommonJS package that is imported by
+ *  `import()`, a bundle knows no names. */
+export { createTransport } from 'nodemailer'
