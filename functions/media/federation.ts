@@ -1,10 +1,10 @@
 /** Media for other servers. https://spec.matrix.org/v1.19/server-server-api/#content-repository
  *  Only a server that signs its request gets any. */
 import { randomBytes } from 'node:crypto'
-import { Readable } from 'node:stream'
 import * as v from 'valibot'
 import { MediaId } from '../../shared/commands/media.ts'
 import { BytesReply, type RequestInfo } from '../../shared/http/route.ts'
+import { framed } from '../../shared/media/pieces.ts'
 import type { ObjectKey } from '../../shared/media/store.ts'
 import { contentDisposition } from './content-headers.ts'
 import { type MediaDeps, route } from './deps.ts'
@@ -64,17 +64,10 @@ async function inParts(
   )
   const tail = Buffer.from(`\r\n--${boundary}--\r\n`)
   const bytes = size === 0 ? undefined : await store.read(object_key, { start: 0, end: size })
-  async function* parts(): AsyncGenerator<Uint8Array> {
-    yield head
-    if (bytes) yield* bytes
-    yield tail
-  }
-  const body = Readable.from(parts(), { objectMode: false })
-  if (bytes) body.once('close', () => bytes.destroy())
   const headers = {
     'Content-Type': `multipart/mixed; boundary=${boundary}`,
     'Content-Length': String(head.length + size + tail.length),
     'Cache-Control': 'no-store',
   }
-  return new BytesReply(200, headers, body)
+  return new BytesReply(200, headers, framed(head, bytes, tail))
 }

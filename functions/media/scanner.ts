@@ -1,9 +1,11 @@
 /** Asks the operator's scanner about bytes that were uploaded, before anybody can fetch them. */
+import { Readable } from 'node:stream'
 import * as v from 'valibot'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Logger } from '../../shared/logging.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
+import { copied } from '../../shared/media/pieces.ts'
 import type { MediaStore } from '../../shared/media/store.ts'
 import type { WrittenObject } from './uploads.ts'
 
@@ -30,7 +32,8 @@ export function createScanner(deps: {
   }))
 
   async function isClean({ object_key, size, sha256, content_type, user_id }: Parameters<Scanner['check']>[0]) {
-    const body = size === 0 ? '' : await store.read(object_key, { start: 0, end: size })
+    // undici keeps pieces that it could not send yet.
+    const body = size === 0 ? '' : Readable.from(copied(await store.read(object_key, { start: 0, end: size })))
     const { request, dispatcher } = await client
     const answer = await request(settings.url, {
       method: 'POST',

@@ -1,8 +1,8 @@
 /** Thumbnails: made once, when the first one asks, and kept as objects beside the one that they were made of. */
-import type { Readable } from 'node:stream'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
+import type { Pieces } from '../../shared/media/pieces.ts'
 import type { MediaStore } from '../../shared/media/store.ts'
 import { type StoredMedium, type StoredThumbnail, type ThumbnailName, thumbnailOf } from '../../shared/storage/media.ts'
 import type { ReadSql } from '../../shared/storage/sql.ts'
@@ -40,8 +40,8 @@ export function createStoredThumbnails(deps: {
 
   async function make(medium: StoredMedium, name: ThumbnailName): Promise<StoredThumbnail> {
     const { width, height, method, animated } = name
-    const stream = await store.read(medium.object_key, { start: 0, end: medium.size })
-    const source = await wholeOf(stream, medium.size)
+    const pieces = await store.read(medium.object_key, { start: 0, end: medium.size })
+    const source = await wholeOf(pieces, medium.size)
     const made = await thumbnailer.make({ source, size: { width, height, method }, animated })
     const { bytes, content_type } = made
     const what = { bytes, size: bytes.length, bytesMax: bytes.length }
@@ -73,10 +73,10 @@ export function createStoredThumbnails(deps: {
   }
 }
 
-async function wholeOf(stream: Readable, size: number): Promise<Uint8Array> {
+async function wholeOf(pieces: Pieces, size: number): Promise<Uint8Array> {
   const bytes = Buffer.allocUnsafe(size)
   let length = 0
-  for await (const chunk of stream as AsyncIterable<Uint8Array>) {
+  for await (const chunk of pieces) {
     bytes.set(chunk, length)
     length += chunk.length
   }

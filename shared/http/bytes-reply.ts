@@ -1,8 +1,9 @@
 /** Sends an answer of bytes. On node it is written to node's own answer, as fast as the client takes it: a web stream in between
  *  would cost a multiple of the processor time. */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type IncomingMessage, ServerResponse } from 'node:http'
 import { Readable } from 'node:stream'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
+import { copied, type Pieces } from '../media/pieces.ts'
 import type { BytesReply } from './route.ts'
 
 /** Node's side of the request, where the server has one. */
@@ -24,45 +25,61 @@ export function sendBytes(
 ): Response | Promise<Response> {
   const { status, headers, body } = reply
   if (incoming?.method === 'HEAD') {
-    if (body instanceof Readable) body.destroy()
     // Hono makes a new answer of this one, so it cannot have been sent already.
-    return new Response(null, { status, headers: { ...headers } })
+    const head = () => new Response(null, { status, headers: { ...headers } })
+    return isPieces(body) ? body.return().then(head) : head()
   }
   if (!incoming || !outgoing) {
     return new Response(webBody(body), { status, headers: { ...headers } })
   }
   outgoing.writeHead(status, { ...headers })
-  if (!(body instanceof Readable)) {
+  if (!isPieces(body)) {
     outgoing.end(body)
     return RESPONSE_ALREADY_SENT
   }
-  return pump(body, outgoing, onBroken).then(() => RESPONSE_ALREADY_SENT)
+  return sendPieces(body, outgoing, onBroken).then(() => RESPONSE_ALREADY_SENT)
 }
 
-function webBody(body: Readable | Uint8Array | undefined): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null {
+function isPieces(body: BytesReply['body']): body is Pieces {
+  return body !== undefined && !(body instanceof Uint8Array)
+}
+
+function webBody(body: BytesReply['body']): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null {
   if (body === undefined) return null
-  return body instanceof Readable ? (Readable.toWeb(body) as ReadableStream<Uint8Array>) : new Uint8Array(body)
+  return isPieces(body)
+    ? (Readable.toWeb(Readable.from(copied(body))) as ReadableStream<Uint8Array>)
+    : new Uint8Array(body)
 }
 
-/** Not by node's `pipeline`: what came through a session has no more of an answer than this. */
-function pump(source: Readable, outgoing: ServerResponse, onBroken: (error: unknown) => void): Promise<void> {
-  return new Promise((resolve) => {
-    source.on('data', (chunk: Uint8Array) => {
-      if (!outgoing.write(chunk)) source.pause()
-    })
-    outgoing.on('drain', () => source.resume())
-    outgoing.once('close', () => {
-      source.destroy()
-      resolve()
-    })
-    source.once('end', () => {
-      outgoing.end()
-      resolve()
-    })
-    source.once('error', (error) => {
-      if (!outgoing.destroyed) onBroken(error)
-      outgoing.destroy()
-      resolve()
-    })
+/** Writes each piece while the next is fetched, and asks for no further one before it is with the operating system. */
+async function sendPieces(pieces: Pieces, outgoing: ServerResponse, onBroken: (error: unknown) => void): Promise<void> {
+  let closed = false
+  let wake = () => {}
+  outgoing.once('close', () => {
+    closed = true
+    wake()
   })
+  outgoing.on('drain', () => wake())
+  const written = (piece: Uint8Array) =>
+    new Promise<void>((resolve) => {
+      wake = resolve
+      outgoing.write(piece, () => {
+        if (!outgoing.writableNeedDrain) resolve()
+      })
+    })
+  // What came through a session has no more of an answer than this, and keeps what it was given.
+  const own = outgoing instanceof ServerResponse
+  let before: Promise<void> | undefined
+  try {
+    for await (const piece of own ? pieces : copied(pieces)) {
+      await before
+      if (closed) break
+      before = written(piece)
+    }
+    await before
+    if (!closed) outgoing.end()
+  } catch (error) {
+    if (!closed) onBroken(error)
+    outgoing.destroy()
+  }
 }

@@ -1,9 +1,9 @@
 /** A route is data: schema, handler, reply. Handlers hold no SQL, no status codes and no try/catch; `mount` parses,
  *  authenticates, limits and answers. The route table, the edge and the tests are derived from these declarations. */
-import type { Readable } from 'node:stream'
 import type * as v from 'valibot'
 import type { Requester } from '../auth/requester.ts'
 import type { ServerName } from '../matrix/ids.ts'
+import type { Pieces } from '../media/pieces.ts'
 
 export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 export type Role = 'client' | 'sync' | 'federation' | 'media'
@@ -65,8 +65,8 @@ export class TextReply {
 export class BytesReply {
   readonly status: number
   readonly headers: Readonly<Record<string, string>>
-  readonly body: Readable | Uint8Array | undefined
-  constructor(status: number, headers: Readonly<Record<string, string>>, body?: Readable | Uint8Array) {
+  readonly body: Pieces | Uint8Array | undefined
+  constructor(status: number, headers: Readonly<Record<string, string>>, body?: Pieces | Uint8Array) {
     this.status = status
     this.headers = headers
     this.body = body

@@ -14,13 +14,11 @@ import {
   stat,
 } from 'node:fs/promises'
 import path from 'node:path'
-import type { Readable } from 'node:stream'
 import * as v from 'valibot'
+import { filePieces, type Pieces } from './pieces.ts'
 import { type ByteRange, type MediaStore, NoSuchObjectError, ObjectKey, type StoredObject } from './store.ts'
 import { markerName, parseMarker, type StoreMarker, serialiseMarker } from './store-marker.ts'
 
-/** Read ahead of a client that takes its time. */
-const readAheadBytes = 256 * 1024
 const listedAtOnce = 1_000
 
 export function openFolderStore(folder: string): MediaStore {
@@ -44,11 +42,11 @@ export function openFolderStore(folder: string): MediaStore {
     }
   }
 
-  async function read(key: ObjectKey, { start, end }: ByteRange): Promise<Readable> {
+  async function read(key: ObjectKey, range: ByteRange): Promise<Pieces> {
     const handle = await open(fileOf(key)).catch((error: NodeJS.ErrnoException) => {
       throw error.code === 'ENOENT' ? new NoSuchObjectError(key) : error
     })
-    return handle.createReadStream({ start, end: end - 1, highWaterMark: readAheadBytes })
+    return filePieces(handle, range)
   }
 
   async function* list(signal: AbortSignal): AsyncIterable<readonly StoredObject[]> {

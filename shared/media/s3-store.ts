@@ -1,12 +1,12 @@
 /** Media in an object store that speaks the S3 API. Small bodies go in one request; larger ones in parts, of which one is in memory
  *  at a time. https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html */
 import { createHash } from 'node:crypto'
-import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AwsV4Signer } from 'aws4fetch'
 import { Agent, type Dispatcher, request } from 'undici'
 import * as v from 'valibot'
 import type { Config } from '../config/schema.ts'
+import { type Pieces, streamPieces } from './pieces.ts'
 import {
   type ByteRange,
   type MediaStore,
@@ -148,12 +148,12 @@ export function openS3Store(settings: Settings): MediaStore {
     await done({ method: 'DELETE', key, query: { uploadId } }).catch(unlessMissing)
   }
 
-  async function read(key: ObjectKey, { start, end }: ByteRange): Promise<Readable> {
+  async function read(key: ObjectKey, { start, end }: ByteRange): Promise<Pieces> {
     const headers = { range: `bytes=${start}-${end - 1}` }
     const answer = await call({ method: 'GET', key, headers }).catch((error: unknown) => {
       throw error instanceof S3Error && error.status === 404 ? new NoSuchObjectError(key) : error
     })
-    return answer.body
+    return streamPieces(answer.body)
   }
 
   async function redirect(key: ObjectKey, headers: RedirectHeaders): Promise<string | undefined> {

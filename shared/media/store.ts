@@ -1,8 +1,8 @@
 /** Where the bytes of media are: objects by name, in a folder or in an object store. A name is given out once and never again, so
  *  what is deleted is what was meant, whoever stores the same bytes meanwhile. */
 import { randomBytes } from 'node:crypto'
-import type { Readable } from 'node:stream'
 import * as v from 'valibot'
+import type { Pieces } from './pieces.ts'
 import type { StoreMarker } from './store-marker.ts'
 
 /** Two folders and the rest, so that no folder becomes large. */
@@ -43,8 +43,8 @@ export interface MediaStore {
   /** Resolves when the bytes are durable; where it rejects, something of them may be left, which `delete` takes away. Takes the
    *  bytes no faster than it can store them. */
   put(key: ObjectKey, bytes: AsyncIterable<Uint8Array>): Promise<void>
-  /** The stream is to be read to its end or destroyed. Rejects with NoSuchObjectError. */
-  read(key: ObjectKey, range: ByteRange): Promise<Readable>
+  /** Rejects with NoSuchObjectError. */
+  read(key: ObjectKey, range: ByteRange): Promise<Pieces>
   /** A URL by which a client fetches the object itself, for a few minutes; undefined where that is not set. */
   redirect(key: ObjectKey, headers: RedirectHeaders): Promise<string | undefined>
   /** Whatever there is of it, half an upload too. No error where there is nothing. */

@@ -1,7 +1,8 @@
 /** `npm run bench`: builds the server, starts it on a real PostgreSQL with default durability, drives it over HTTP, checks
  *  every result, and prints a table and JSON. `npm run bench -- sends syncs` runs scenarios by name; `--json FILE` keeps
  *  the figures, `--source` runs from source, `--verbose` shows the server's output, `--profile DIR` keeps
- *  CPU profiles of the server; `--roles` measures all roles as processes, through the edge, `--mains N` of them mains. */
+ *  CPU profiles of the server; `--roles` measures all roles as processes, through the edge, `--mains N` of them mains;
+ *  `--media` measures media, beside nginx. */
 import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -14,6 +15,7 @@ import { claims } from './scenarios/claims.ts'
 import { crowd } from './scenarios/crowd.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { directory } from './scenarios/directory.ts'
+import { media } from './scenarios/media.ts'
 import { polls } from './scenarios/polls.ts'
 import { rooms } from './scenarios/rooms.ts'
 import { sends } from './scenarios/send.ts'
@@ -36,9 +38,10 @@ const scenarios: Record<string, Scenario> = {
   crowd,
   directory,
   polls,
+  media,
 }
-/** Runs where it is named: it takes a minute, and tens of thousands of file handles. */
-const named = new Set(['polls'])
+/** Run where they are named: they take minutes, and tens of thousands of file handles or gigabytes of the disk. */
+const named = new Set(['polls', 'media'])
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -49,8 +52,10 @@ const { values: options, positionals } = parseArgs({
     profile: { type: 'string' },
     roles: { type: 'boolean' },
     mains: { type: 'string', default: '1' },
+    media: { type: 'boolean' },
   },
 })
+if (options.media) positionals.push('media')
 const unknown = positionals.filter((name) => !(name in scenarios))
 if (unknown.length > 0) {
   console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`)
@@ -69,6 +74,7 @@ const bench = await startBench({
   program,
   output: options.verbose ? 'inherit' : 'ignore',
   nodeArguments,
+  media: positionals.includes('media'),
   ...(options.roles ? { roles: { mains: Number(options.mains), dist: 'dist' } } : undefined),
 })
 const rows: Row[] = []

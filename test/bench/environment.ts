@@ -22,6 +22,8 @@ export interface ServerProcess {
 
 export interface Bench {
   readonly http: HttpClient
+  /** Such as `http://127.0.0.1:8008`. */
+  readonly baseUrl: string
   readonly sql: ReadSql
   readonly accountant: Accountant
   /** The server's: `server`, or those of the roles, such as `sync 1`. */
@@ -56,18 +58,30 @@ interface Installation {
   close(): Promise<void>
 }
 
+const mediaMax = '6G'
+
 export interface BenchOptions {
   /** One process runs this program; the roles run from the bundles beside it. */
   readonly program: string
   readonly output: 'inherit' | 'ignore'
   readonly nodeArguments: readonly string[]
+  /** Media are measured: a handler of theirs, and large bodies. */
+  readonly media: boolean
   /** All roles as processes: so many mains, and one handler of each other role. */
   readonly roles?: { readonly mains: number; readonly dist: string }
 }
 
 async function startOne(databaseUrl: string, options: BenchOptions): Promise<Installation> {
-  const { program, nodeArguments, output } = options
-  const server = await serverProcess({ databaseUrl, program, nodeArguments, serverName: 'bench.local', output })
+  const { program, nodeArguments, output, media } = options
+  const config = media ? { config: `media: { max_upload_size: ${mediaMax} }` } : {}
+  const server = await serverProcess({
+    databaseUrl,
+    program,
+    nodeArguments,
+    serverName: 'bench.local',
+    output,
+    ...config,
+  })
   const firstStartMs = await server.start()
   return {
     baseUrl: server.baseUrl,
@@ -88,7 +102,7 @@ async function startOne(databaseUrl: string, options: BenchOptions): Promise<Ins
 async function startAll(
   databaseUrl: string,
   { mains, dist }: NonNullable<BenchOptions['roles']>,
-  { nodeArguments, output }: BenchOptions,
+  { nodeArguments, output, media }: BenchOptions,
 ): Promise<Installation> {
   const redis = await startRedis()
   const beganMs = performance.now()
@@ -99,8 +113,8 @@ async function startAll(
     dist,
     nodeArguments,
     output,
-    handlers: { client: 1, sync: 1 },
-    config: { server_name: 'bench.local' },
+    handlers: { client: 1, sync: 1, ...(media ? { media: 1 } : {}) },
+    config: { server_name: 'bench.local', ...(media ? { media: { max_upload_size: mediaMax } } : {}) },
   })
   const firstStartMs = performance.now() - beganMs
   return {
@@ -140,6 +154,7 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
   const sql = connectForReading({ url: postgres.url, connections: 1, applicationName: 'ganglion-bench' })
   return {
     http,
+    baseUrl: server.baseUrl,
     sql,
     firstStartMs: server.firstStartMs,
     databaseUrl: postgres.url,

@@ -1,5 +1,5 @@
 /** Latencies, rates, and CPU time from the operating system's accounts. */
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import type { ReadSql } from '../../shared/storage/sql.ts'
 
@@ -56,6 +56,18 @@ export async function residentMb(pids: readonly number[]): Promise<number> {
     }),
   )
   return each.reduce((sum, mb) => sum + mb, 0)
+}
+
+/** Begins to count a process's largest memory anew; returns what it has now, in MB. */
+export async function startPeak(pid: number): Promise<number> {
+  await writeFile(`/proc/${pid}/clear_refs`, '5')
+  return residentMb([pid])
+}
+
+/** The most that it had since `startPeak`, in MB. */
+export async function peakMb(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8')
+  return Number(/VmHWM:\s+(\d+)/.exec(status)?.[1]) / 1024
 }
 
 /** How many commands the server has run since it started. */

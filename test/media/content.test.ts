@@ -8,7 +8,7 @@ let server: MediaServer
 let alice: MediaPerson
 let bob: MediaPerson
 beforeAll(async () => {
-  server = await mediaServer()
+  server = await mediaServer({}, { federation: { allowed_servers: [] } })
   alice = await server.person('alice')
   bob = await server.person('bob')
 })
