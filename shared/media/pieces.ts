@@ -9,11 +9,11 @@ export interface Pieces extends AsyncIterableIterator<Uint8Array> {
   return(): Promise<IteratorReturnResult<undefined>>
 }
 
-const pieceBytes = 256 * 1024
+const pieceBytes = 512 * 1024
 /** One that is written, one that was asked for meanwhile, one that is read ahead. */
 const buffersMax = 3
 /** Kept for the next reader: memory that is asked of the system anew for each piece costs more than the reading. */
-const keptMax = 32
+const keptMax = 16
 const kept: Buffer[] = []
 const ended = { done: true, value: undefined } as const
 

@@ -114,7 +114,10 @@ async function startAll(
     nodeArguments,
     output,
     handlers: { client: 1, sync: 1, ...(media ? { media: 1 } : {}) },
-    config: { server_name: 'bench.local', ...(media ? { media: { max_upload_size: mediaMax } } : {}) },
+    config: {
+      server_name: 'bench.local',
+      ...(media ? { media: { max_upload_size: mediaMax }, edge: { body_limits: { media: mediaMax } } } : {}),
+    },
   })
   const firstStartMs = performance.now() - beganMs
   return {
