@@ -77,7 +77,9 @@ async function sendPieces(pieces: Pieces, outgoing: ServerResponse, onBroken: (e
       before = written(piece)
     }
     await before
-    if (!closed) outgoing.end()
+    if (closed) return
+    outgoing.end()
+    await pieces.return()
   } catch (error) {
     if (!closed) onBroken(error)
     outgoing.destroy()

@@ -4,7 +4,8 @@ import type { Readable } from 'node:stream'
 import type { ByteRange } from './store.ts'
 
 /** A piece is good until the next but one is asked for: its memory may be used again then. So one can be written while the
- *  next is fetched. To be read to the end, or ended by `return`. */
+ *  next is fetched. To be read to the end, or ended by `return`; after the end, `return` says that the last ones are not used
+ *  any more either. */
 export interface Pieces extends AsyncIterableIterator<Uint8Array> {
   return(): Promise<IteratorReturnResult<undefined>>
 }
@@ -24,6 +25,7 @@ export function filePieces(handle: FileHandle, { start, end }: ByteRange): Piece
   let turn = 0
   let ahead: Promise<Uint8Array> | undefined
   let over = false
+  let whole = false
 
   async function read(): Promise<Uint8Array> {
     const bytes = Math.min(end - at, pieceBytes)
@@ -42,9 +44,7 @@ export function filePieces(handle: FileHandle, { start, end }: ByteRange): Piece
   async function close(): Promise<void> {
     if (over) return
     over = true
-    // Nothing may be read into memory that somebody else has by then.
     await ahead?.catch(() => {})
-    for (const buffer of buffers) if (buffer.length === pieceBytes && kept.length < keptMax) kept.push(buffer)
     await handle.close()
   }
 
@@ -58,6 +58,7 @@ export function filePieces(handle: FileHandle, { start, end }: ByteRange): Piece
         const piece = ahead ?? (at < end ? read() : undefined)
         ahead = undefined
         if (!piece) {
+          whole = true
           await close()
           return ended
         }
@@ -75,6 +76,9 @@ export function filePieces(handle: FileHandle, { start, end }: ByteRange): Piece
     },
     async return() {
       await close()
+      // Of a reading that was given up, pieces may be on their way still.
+      const unused = whole ? buffers.splice(0) : []
+      for (const buffer of unused) if (buffer.length === pieceBytes && kept.length < keptMax) kept.push(buffer)
       return ended
     },
   }
