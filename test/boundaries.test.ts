@@ -38,7 +38,7 @@ const ownConnections: Readonly<Record<string, string>> = {
   'functions/edge/worker.ts': 'the handlers behind the edge',
   'functions/main/command-server.ts': 'whether the own socket is taken',
   'functions/main/outbox/deliver.ts': 'the mail server and the gateway for short messages that the operator names',
-  'functions/media/scanner.ts': 'the scanner that the operator names',
+  'functions/media/scanner-connection.ts': 'the scanner that the operator names',
   'shared/media/s3-store.ts': 'the object store that the operator names',
   'shared/redis/rest-subscription.ts': 'Redis over its REST API',
   'shared/replication/command-sessions.ts': 'mains',
@@ -54,7 +54,7 @@ const connecting = /^(?:request|get|connect|createConnection|fetch|Agent|Client|
 /** What in a file may open connections: the global fetch, and what it takes of the modules that do. */
 function connectionsOf(text: string): string[] {
   const imported = [
-    ...text.matchAll(/import\s+(?!type\b)([^'"]*?)\s+from\s+'((?:node:)?(?:https?|http2|net|tls)|undici)'/g),
+    ...text.matchAll(/(?:import|export)\s+(?!type\b)([^'"]*?)\s+from\s+'((?:node:)?(?:https?|http2|net|tls)|undici)'/g),
   ]
   const names = imported.flatMap(([, clause = '', module = '']) => {
     const named = /\{([^}]*)\}/.exec(clause)
@@ -172,6 +172,7 @@ describe('import directions', () => {
     ["import http from 'node:http'", ['node:http']],
     ["import * as undici from 'undici'", ['undici']],
     ["import type { Agent } from 'undici'", []],
+    ["export { Agent } from 'undici'", ['Agent']],
     ["await import('undici')", ['undici']],
     ['await fetch(url)', ['fetch']],
     ['await globalThis.fetch(url)', ['fetch']],

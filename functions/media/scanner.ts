@@ -24,17 +24,12 @@ export function createScanner(deps: {
   readonly log: Pick<Logger, 'warn'>
 }): Scanner {
   const { settings, store, log } = deps
-  // The operator's own address, wherever that is: not one that users choose.
-  // Loaded where there is a scanner alone.
-  const client = import('../../shared/egress/http-client.ts').then(({ Agent, request }) => ({
-    request,
-    dispatcher: new Agent({ headersTimeout: settings.timeout, bodyTimeout: settings.timeout }),
-  }))
+  const connection = import('./scanner-connection.ts').then(({ connectScanner }) => connectScanner(settings.timeout))
 
   async function isClean({ object_key, size, sha256, content_type, user_id }: Parameters<Scanner['check']>[0]) {
     // undici keeps pieces that it could not send yet.
     const body = size === 0 ? '' : Readable.from(copied(await store.read(object_key, { start: 0, end: size })))
-    const { request, dispatcher } = await client
+    const { request, dispatcher } = await connection
     const answer = await request(settings.url, {
       method: 'POST',
       dispatcher,
@@ -69,6 +64,6 @@ export function createScanner(deps: {
       }
       if (!clean) throw new MatrixError('M_FORBIDDEN', 'This file was refused by the scanner of this server')
     },
-    close: async () => (await client).dispatcher.close(),
+    close: async () => (await connection).dispatcher.close(),
   }
 }

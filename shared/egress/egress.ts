@@ -104,7 +104,7 @@ export function createEgress(options: EgressOptions): Egress {
   let closed = false
   /** Loaded at the first request: many processes make none. */
   const opened = () => {
-    agent ??= import('./http-client.ts').then(
+    agent ??= import('./agent.ts').then(
       ({ Agent }) =>
         new Agent({
           connect: createConnector({ rules, resolve, connectMs: config.connect_timeout, clock, caPath }),

@@ -107,6 +107,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
 
   return {
     address,
+    port: Number(new URL(address).port),
     /** For other servers. */
     encryptedPort: Number(new URL(encrypted).port),
     clock,

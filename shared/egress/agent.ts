@@ -1,3 +1,3 @@
 /** What is used of undici, in a file of its own: it is loaded late, and of a CommonJS package that is imported by `import()`,
  *  a bundle knows no names. */
-export { Agent, request } from 'undici'
+export { Agent } from 'undici'
