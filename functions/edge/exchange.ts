@@ -4,6 +4,7 @@ import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http'
 import { brokenOff, type EdgeAnswer, noHandler, tookTooLong, tooLarge } from './answers.ts'
 import type { Forward } from './decide.ts'
 import { answerHeaderGoesOn, type ClientFacts, forwardedHeaders, requestHeaderGoesOn } from './forwarded-headers.ts'
+import { giveBack } from './give-back.ts'
 import type { HandlerConnections } from './handler-connections.ts'
 import type { HandlerSessions } from './handler-sessions.ts'
 import { isRepeatable } from './repeatable.ts'
@@ -231,7 +232,7 @@ export class Exchange {
         discard()
         request.destroy()
         this.#answer(tooLarge)
-      } else if (!request.write(chunk)) incoming.pause()
+      } else if (!request.write(chunk, () => giveBack(chunk))) incoming.pause()
     })
     request.on('drain', () => incoming.resume())
     // The handler answered without waiting for the rest, or is gone.
@@ -273,7 +274,7 @@ export class Exchange {
     }
     outgoing.writeHead(answer.statusCode ?? 502, answerHeaders(answer))
     answer.on('data', (chunk: Buffer) => {
-      if (!outgoing.write(chunk)) {
+      if (!outgoing.write(chunk, () => giveBack(chunk))) {
         answer.pause()
         outgoing.once('drain', () => answer.resume())
       }

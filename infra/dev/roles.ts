@@ -106,7 +106,8 @@ export async function startRoles(options: RolesOptions): Promise<Roles> {
         dist: options.dist,
         env,
         output: options.output ?? 'ignore',
-        nodeArguments: options.nodeArguments ?? ['--max-semi-space-size=8'],
+        // As the images start them.
+        nodeArguments: [`--max-semi-space-size=${role === 'edge' ? 2 : 8}`, ...(options.nodeArguments ?? [])],
       })
       processes.push(started)
       return started

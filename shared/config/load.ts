@@ -32,7 +32,7 @@ interface Source {
 
 const prefix = 'GANGLION_'
 /** Variables of this prefix that are no settings. */
-const notSettings = /^GANGLION_(?:CONFIG_PATH$|ROLE$|TEST_)/
+const notSettings = /^GANGLION_(?:CONFIG_PATH$|ROLE$|SEMI_SPACE_MB$|TEST_)/
 
 /** Files in the order given, then the environment; a later one wins key by key, and lists are replaced whole. A folder
  *  stands for its *.yaml and *.yml by name. Throws ConfigError. */

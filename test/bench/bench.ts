@@ -68,7 +68,7 @@ if (!options.source) {
 }
 const program = options.source ? 'functions/monolith/server.ts' : 'dist/monolith.js'
 // As the README starts it.
-const nodeArguments = ['--max-semi-space-size=8']
+const nodeArguments = options.roles ? [] : ['--max-semi-space-size=8']
 if (options.profile) nodeArguments.push('--cpu-prof', `--cpu-prof-dir=${options.profile}`)
 const bench = await startBench({
   program,
