@@ -107,7 +107,7 @@ export async function startRoles(options: RolesOptions): Promise<Roles> {
         env,
         output: options.output ?? 'ignore',
         // As the images start them.
-        nodeArguments: [`--max-semi-space-size=${role === 'edge' ? 2 : 8}`, ...(options.nodeArguments ?? [])],
+        nodeArguments: [`--max-semi-space-size=${role === 'edge' ? 1 : 8}`, ...(options.nodeArguments ?? [])],
       })
       processes.push(started)
       return started
