@@ -1,6 +1,5 @@
 /** What the federation role's routes may use; `entry.ts` or the monolith puts it together. */
 import type { Clock } from '../../shared/clock.ts'
-import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Federation } from '../../shared/federation/federation.ts'
 import { routesFor } from '../../shared/http/route.ts'
@@ -10,7 +9,6 @@ export interface FederationDeps {
   readonly config: Config
   readonly clock: Clock
   readonly sql: ReadSql
-  readonly main: MainClient
   readonly federation: Federation
 }
 

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import { createFederation } from '../../shared/federation/federation.ts'
 import { withAccessLog } from '../../shared/http/access-log.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import { mount } from '../../shared/http/mount.ts'
@@ -12,7 +13,7 @@ import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-s
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import { observeProcess } from '../../shared/role/observed.ts'
-import { loadOrMakeSigningKeys } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
@@ -62,7 +63,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(closeListeners)
     const observed = await observeProcess({ config, role: 'monolith', writes: true, clock, log })
     undo.push(observed.close)
-    const signingKeys = loadOrMakeSigningKeys(config)
+    const signingKey = loadOrMakeSigningKey(config)
 
     const { url, ended, stop } = await openDatabase(config, (reason) =>
       log.error({ reason }, 'the embedded PostgreSQL ended by itself and is started again'),
@@ -93,7 +94,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       replication,
       ephemeral,
       clock,
-      signingKeys,
+      signingKey,
       log,
       onFatal: failed.resolve,
       writer: { name: 'main', owner },
@@ -113,8 +114,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       observe: observed.observe,
       processes: async () => [observed.status.read()],
     }
-    const { federation } = main
-    const client = createClientRole({ ...handlers, federation })
+    const client = createClientRole(handlers)
     client.mount(app)
     const sync = createSyncRole({
       ...handlers,
@@ -122,6 +122,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
+    const federation = createFederation({ ...handlers, cache: replication.cache, signingKeys: loadSigningKeys(config) })
     const media = createMediaRole({ ...handlers, federation })
     media.mount(app)
     const context = roleContext(handlers)
@@ -131,6 +132,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()
       await Promise.all([closeListeners(), client.close(), media.close()])
+      await federation.close()
     })
     listeners.open(
       withAccessLog((request, env) => app.fetch(request, env), {

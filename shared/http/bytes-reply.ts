@@ -46,14 +46,15 @@ function isPieces(body: BytesReply['body']): body is Pieces {
 
 function webBody(body: BytesReply['body']): ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null {
   if (body === undefined) return null
-  return isPieces(body)
-    ? (Readable.toWeb(Readable.from(copied(body))) as ReadableStream<Uint8Array>)
-    : new Uint8Array(body)
+  if (!isPieces(body)) return new Uint8Array(body)
+  // A generator that was not begun ends nothing that it holds.
+  const stream = Readable.from(copied(body)).once('close', () => void body.return())
+  return Readable.toWeb(stream) as ReadableStream<Uint8Array>
 }
 
 /** Writes each piece while the next is fetched, and asks for no further one before it is with the operating system. */
 async function sendPieces(pieces: Pieces, outgoing: ServerResponse, onBroken: (error: unknown) => void): Promise<void> {
-  let closed = false
+  let closed = outgoing.destroyed
   let wake = () => {}
   outgoing.once('close', () => {
     closed = true

@@ -107,6 +107,10 @@ function named(body: Buffer): NewNode {
 export function decodeNode(body: Uint8Array, depth: number, low: number): TreeNode {
   const entries: Entry[] = []
   if (takeLeaf(body, depth, low, (key, value) => entries.push([key, value]))) return { entries }
+  return decodeBranch(body)
+}
+
+export function decodeBranch(body: Uint8Array): Branch {
   const reader = new ByteReader(body, 1)
   if (body[0] !== branchTag) throw new RangeError('state tree: unknown kind of node')
   const count = reader.varint()

@@ -3,6 +3,7 @@ import {
   type Branch,
   branching,
   childIndex,
+  decodeBranch,
   decodeNode,
   type Entry,
   type EntryChange,
@@ -64,9 +65,9 @@ async function eachBelow(source: NodeSource, places: readonly Place[], take: Tak
     const bodies = await source(level.map((place) => place.id))
     const next: Place[] = []
     for (const place of level) {
-      if (takeLeaf(bodyAt(bodies, place), place.depth, place.low, take)) continue
-      const node = decode(bodies, place)
-      if (!isLeaf(node)) for (const child of childPlaces(place, node)) next.push(child)
+      const body = bodyAt(bodies, place)
+      if (takeLeaf(body, place.depth, place.low, take)) continue
+      for (const child of childPlaces(place, decodeBranch(body))) next.push(child)
     }
     level = next
   }

@@ -56,7 +56,7 @@ describe('server-server-api/#publishing-keys', () => {
     const { status, body } = await server.ask('GET', path)
     expect(status).toBe(200)
     expect(body).toMatchObject({ server_name: 'hs1', valid_until_ts: clock.now() + 24 * 60 * minute })
-    expect(Object.keys(body.verify_keys as object)).toEqual(['ed25519:a_test'])
+    expect(Object.keys(body.verify_keys as object)).toEqual(['ed25519:a_own'])
     expect(body.old_verify_keys).toMatchObject({ 'ed25519:a_old': { expired_ts: 7 } })
     expect(await isSignedByServer(body)).toBe(true)
   })

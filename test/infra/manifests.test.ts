@@ -144,6 +144,13 @@ describe('kubernetes', () => {
 
 describe('systemd', () => {
   const unit = (name: string) => read(`systemd/${name}`)
+  /** The unit, and what the script puts beside it. */
+  const unitsOf = (role: string) => {
+    const beside = [`secrets/${role}.conf`, `${role}.conf`].filter((name) =>
+      existsSync(path.join(infra, 'systemd', name)),
+    )
+    return role === 'main' ? unit('ganglion-main@.service') : ['ganglion-role@.service', ...beside].map(unit).join('')
+  }
   const variables = (text: string) =>
     Object.fromEntries(
       [...text.matchAll(/^Environment="?(GANGLION_[A-Z_]+)=(.*?)"?$/gm)].map(([, name, value]) => [
@@ -153,17 +160,19 @@ describe('systemd', () => {
     )
 
   test.each(roles)('the unit of %s knows no variable that the configuration does not know', async (role) => {
-    const secrets = `secrets/${role}.conf`
-    const text =
-      role === 'main'
-        ? unit('ganglion-main@.service')
-        : unit('ganglion-role@.service') + (existsSync(path.join(infra, 'systemd', secrets)) ? unit(secrets) : '')
+    const text = unitsOf(role)
     const { GANGLION_CONFIG_PATH, ...settings } = variables(text)
     expect(GANGLION_CONFIG_PATH).toBe('/etc/ganglion/homeserver.yaml')
     expect(await warningsOf(settings)).toEqual([])
     const loaded = [...text.matchAll(/^LoadCredential=(\w+):/gm)].map(([, name]) => `/secrets/${name}`)
     const used = Object.values(settings).filter((value) => value.startsWith('/secrets/'))
     expect(used.sort()).toEqual(loaded.sort())
+  })
+
+  test('the edge gets as small a young generation as in a container', () => {
+    const [, others, edge] = /^semi=(\d+)\nif .* = edge \]; then semi=(\d+);/m.exec(read('images/entrypoint')) ?? []
+    expect(variables(unitsOf('sync')).GANGLION_SEMI_SPACE_MB).toBe(others)
+    expect(variables(unitsOf('edge')).GANGLION_SEMI_SPACE_MB).toBe(edge)
   })
 })
 

@@ -4,6 +4,8 @@ import * as v from 'valibot'
 import { mountFederation } from '../../functions/federation/federation-role.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import { createFederation } from '../../shared/federation/federation.ts'
+import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import type { FederationPeer, TestAuthority } from './federation-peer.ts'
 import { type TestMain, testMain } from './main.ts'
 
@@ -25,28 +27,28 @@ export async function federationServer(options: {
   readonly clock?: Clock
 }): Promise<FederationServer> {
   const server_name = 'hs1'
-  const clock = options.clock ?? systemClock
-  const settings = {
+  const main = await testMain()
+  const config = v.parse(Config, {
     server_name,
     federation: { ca_path: options.authority.caPath, ...options.federation },
     egress: { allowed_ranges: ['127.0.0.0/8'] },
     rate_limits: { enabled: false },
-  }
-  const main = await testMain({ config: settings, clock })
+  })
   const app = new Hono()
-  mountFederation(app, {
-    config: v.parse(Config, settings),
+  const deps = {
+    config,
     sql: main.database.read,
     main: main.commands,
     replication: main.replication,
-    clock,
-    federation: main.federation,
+    clock: options.clock ?? systemClock,
     log: {
       error(fields: object, message: string) {
         throw new Error(`${message}: ${JSON.stringify(fields)}`)
       },
     },
-  })
+  }
+  const federation = createFederation({ ...deps, signingKeys: [generateSigningKey('a_own')] })
+  mountFederation(app, { ...deps, federation })
   return {
     main,
     server_name,
@@ -62,6 +64,7 @@ export async function federationServer(options: {
       return { status: response.status, body: (await response.json()) as Record<string, unknown> }
     },
     async close() {
+      await federation.close()
       await main.drop()
     },
   }

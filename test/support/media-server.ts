@@ -8,9 +8,10 @@ import { mountFederation } from '../../functions/federation/federation-role.ts'
 import { createMediaRole } from '../../functions/media/media-role.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
-import type { FederationNetwork } from '../../shared/federation/federation.ts'
+import { createFederation, type FederationNetwork } from '../../shared/federation/federation.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
+import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import { markerName } from '../../shared/media/store-marker.ts'
 import { testMain } from './main.ts'
 
@@ -43,7 +44,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     ...further,
   }
   const config = v.parse(Config, settings)
-  const main = await testMain({ config: settings, clock, network })
+  const main = await testMain({ config: settings, clock })
   const logged: { fields: object; message: string }[] = []
   const log = (fields: object, message: string) => logged.push({ fields, message })
   const deps = {
@@ -53,12 +54,12 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     replication: main.replication,
     clock,
     log: { error: log, warn: log },
-    federation: main.federation,
   }
-  const role = createMediaRole(deps)
+  const federation = createFederation({ ...deps, signingKeys: [generateSigningKey('a_test')], ...network })
+  const role = createMediaRole({ ...deps, federation })
   const app = new Hono()
   role.mount(app)
-  mountFederation(app, deps)
+  mountFederation(app, { ...deps, federation })
   const listeners = await bindListeners(config)
   listeners.open((request, env) => app.fetch(request, env))
   const [address = '', encrypted = address] = listeners.addresses
@@ -113,7 +114,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     clock,
     config,
     role,
-    federation: main.federation,
+    federation,
     sql: main.database.sql,
     commands: main.commands,
     logged,
@@ -128,6 +129,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     },
     async close() {
       await role.close()
+      await federation.close()
       await listeners.close(1_000)
       await main.drop()
       await rm(folder, { recursive: true, force: true })

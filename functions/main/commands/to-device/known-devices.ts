@@ -3,6 +3,7 @@
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { toDeviceCommands } from '../../../../shared/commands/to-device.ts'
 import type { DeviceId, UserId } from '../../../../shared/matrix/ids.ts'
+import { outsideRequests } from '../../../../shared/request-context.ts'
 import { fromPgText, type MainSql, pgText } from '../../../../shared/storage/sql.ts'
 
 type Messages = RequestOf<(typeof toDeviceCommands)['sendToDevice']>['messages']
@@ -28,7 +29,6 @@ export function createKnownDevices(sql: MainSql, most: number): (messages: Messa
   let reading = false
 
   async function readOn(): Promise<void> {
-    reading = true
     while (waiting.length > 0) {
       const batch: Waiting[] = []
       let messages = 0
@@ -94,9 +94,16 @@ export function createKnownDevices(sql: MainSql, most: number): (messages: Messa
     }
   }
 
-  return (messages) =>
-    new Promise((resolve, reject) => {
-      waiting.push({ messages, resolve, reject })
-      if (!reading) void readOn()
-    })
+  return async (messages) => {
+    // Nobody waits for what is large but who sent it.
+    if (messages.length > sharedMax) return (await read(messages)).devices
+    const found = Promise.withResolvers<DevicesOf>()
+    waiting.push({ messages, resolve: found.resolve, reject: found.reject })
+    if (!reading) {
+      reading = true
+      // It works for all who wait, not for the request that found it idle.
+      void outsideRequests(readOn)
+    }
+    return found.promise
+  }
 }
