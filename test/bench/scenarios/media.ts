@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, type Hash, randomBytes } from 'node:crypto'
 import { mkdtemp, open, rm } from 'node:fs/promises'
 import { Agent, type IncomingMessage, request } from 'node:http'
 import { tmpdir } from 'node:os'
@@ -21,6 +21,9 @@ const sizes = [
   { name: '1 GB', bytes: gb, uploads: 1, downloads: 2, atOnce: 1 },
 ] as const
 const pictures = 60
+const largeBytes = 5 * gb
+/** What a body of any size may cost a process. */
+const grownMbMax = 64
 
 /** Uploads, downloads and thumbnails, through the whole server; downloads beside nginx on the same bytes. What a body of a
  *  gigabyte takes of memory stands with it. */
@@ -62,7 +65,7 @@ export const media: Scenario = async (bench) => {
       const share = ((ours.rate ?? 0) / (theirs.rate ?? 1)) * 100
       rows.push({ ...ours, note: `${share.toFixed(0)} % of nginx's; ${ours.note ?? ''}` }, theirs)
     }
-    rows.push(...(await thumbnails(bench, client)))
+    rows.push(...(await thumbnails(bench, client)), ...(await largeBody(bench, client)))
     return rows
   } finally {
     await nginx?.stop()
@@ -90,15 +93,38 @@ async function thumbnails(bench: Bench, client: ReturnType<typeof mediaClient>):
   return [made, again]
 }
 
+/** A body that no process may hold, up and down: it comes back as it went, and the bound on memory holds in every process. */
+async function largeBody(bench: Bench, client: ReturnType<typeof mediaClient>): Promise<Row[]> {
+  const [sent, received] = [createHash('sha256'), createHash('sha256')]
+  let uri = ''
+  const up = await withPeak(bench, largeBytes, () =>
+    measured(bench, 'upload of 5 GB, hashed', () =>
+      drive(1, 1, async () => {
+        uri = await client.upload(largeBytes, randomBytes(16), sent)
+      }),
+    ),
+  )
+  const path = `/_matrix/client/v1/media/download/${uri}`
+  const down = await withPeak(bench, largeBytes, () =>
+    measured(bench, 'download of 5 GB, hashed', () =>
+      drive(1, 1, async () => {
+        check((await client.get(bench.baseUrl, path, received)) === largeBytes, 'all of it')
+      }),
+    ),
+  )
+  check(sent.digest('hex') === received.digest('hex'), 'other bytes came back')
+  return [up, down]
+}
+
 /** With what each process took of memory meanwhile, where bodies are large. */
 async function withPeak(bench: Bench, bytes: number, run: () => Promise<Row>): Promise<Row> {
   if (bytes < gb) return run()
   const before = await Promise.all(bench.processes.map(async (one) => ({ ...one, mb: await startPeak(one.pid) })))
   const row = await run()
-  const grown = await Promise.all(
-    before.map(async ({ name, pid, mb }) => `${name} +${Math.round((await peakMb(pid)) - mb)}`),
-  )
-  return { ...row, note: `${row.note === undefined ? '' : `${row.note}; `}MB at most: ${grown.join(', ')}` }
+  const grown = await Promise.all(before.map(async ({ name, pid, mb }) => ({ name, mb: (await peakMb(pid)) - mb })))
+  for (const { name, mb } of grown) check(mb <= grownMbMax, `${name} took ${mb.toFixed(0)} MB for it`)
+  const said = grown.map(({ name, mb }) => `${name} +${mb.toFixed(0)}`)
+  return { ...row, note: `${row.note === undefined ? '' : `${row.note}; `}MB at most: ${said.join(', ')}` }
 }
 
 async function writeCopy(path: string, bytes: number): Promise<void> {
@@ -135,15 +161,17 @@ function mediaClient(bench: Bench, user: User) {
   const uploadUrl = () => `${bench.baseUrl}/_matrix/media/v3/upload`
 
   return {
-    async upload(bytes: number, start: Buffer): Promise<string> {
+    async upload(bytes: number, start: Buffer, hash?: Hash): Promise<string> {
       const sized = { ...headers, 'content-type': 'application/octet-stream', 'content-length': bytes }
       const answer = await ask(uploadUrl(), { method: 'POST', headers: sized }, (outgoing) => {
         outgoing.write(start)
+        hash?.update(start)
         let left = bytes - start.length
         const more = () => {
           while (left > 0) {
             const next = piece.subarray(0, Math.min(left, piece.length))
             left -= next.length
+            hash?.update(next)
             if (!outgoing.write(next)) return void outgoing.once('drain', more)
           }
           outgoing.end()
@@ -157,12 +185,13 @@ function mediaClient(bench: Bench, user: User) {
       return uploaded(await ask(uploadUrl(), { method: 'POST', headers: sized }, (outgoing) => outgoing.end(bytes)))
     },
     /** How many bytes came. */
-    async get(base: string, path: string): Promise<number> {
+    async get(base: string, path: string, hash?: Hash): Promise<number> {
       const answer = await ask(base + path, { headers }, (outgoing) => outgoing.end())
       check(answer.statusCode === 200, `${path} was answered with ${answer.statusCode}`)
       let bytes = 0
       answer.on('data', (chunk: Buffer) => {
         bytes += chunk.length
+        hash?.update(chunk)
       })
       await new Promise((resolve, reject) => answer.once('end', resolve).once('error', reject))
       return bytes
