@@ -3,9 +3,14 @@ import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { ephemeralShard, shardCount, shardOf } from '../../shared/commands/shards.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import {
+  createFederation,
+  type Federation,
+  type FederationNetwork,
+  type SigningKeys,
+} from '../../shared/federation/federation.ts'
 import type { Logger } from '../../shared/logging.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
-import type { SigningKey } from '../../shared/matrix/signatures.ts'
 import { openMediaStore } from '../../shared/media/open-store.ts'
 import type { MediaStore } from '../../shared/media/store.ts'
 import { checkedStore, ForeignStoreError } from '../../shared/media/store-marker.ts'
@@ -75,7 +80,9 @@ export interface MainDeps {
   readonly replication: Replication & Publisher
   readonly ephemeral: WritableEphemeralStore
   readonly clock: Clock
-  readonly signingKey: SigningKey
+  readonly signingKeys: SigningKeys
+  /** Where other servers are found otherwise than by the system's means. */
+  readonly network?: FederationNetwork | undefined
   readonly log: Pick<Logger, 'error'> & Partial<Pick<Logger, 'info'>>
   /** Nothing can be written any more: the process has to end. */
   readonly onFatal: (error: Error) => void
@@ -89,6 +96,8 @@ export interface Main {
   /** The handlers of all commands; in one process they are called as they are. */
   readonly commands: MainClient
   readonly rooms: RoomEngine
+  /** For whatever else this process has to do with other servers. */
+  readonly federation: Federation
   /** For commands of other processes; absent where this one is the only writer. */
   readonly runner: CommandRunner | undefined
   /** Writes what is waiting, then lets go of the database. */
@@ -98,7 +107,8 @@ export interface Main {
 const allShards = Array.from({ length: shardCount }, (_, shard) => shard)
 
 export async function createMain(deps: MainDeps): Promise<Main> {
-  const { config, sql, replication, ephemeral, clock, signingKey, log, onFatal, sharing } = deps
+  const { config, sql, replication, ephemeral, clock, signingKeys, log, onFatal, sharing } = deps
+  const [signingKey] = signingKeys
   const ownership = sharing?.ownership
   const serverName = config.server_name
   // First of all: who is refused their store has nothing running yet.
@@ -143,6 +153,16 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   const transactions = createTransactions(sql)
   /** For work that crosses rooms or users: carried out here where they are this process's, elsewhere where not. */
   const everywhere = {} as MainClient
+  const federation = createFederation({
+    config,
+    sql,
+    main: { storeServerKeys: (request) => everywhere.storeServerKeys(request) },
+    signingKeys,
+    cache: replication.cache,
+    log,
+    clock,
+    ...deps.network,
+  })
   const roomDeps: RoomCommandDeps = {
     sql,
     clock,
@@ -292,6 +312,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   return {
     commands: runner ? everywhere : outages.guard(handlers),
     rooms,
+    federation,
     runner,
     async close() {
       follow?.()
@@ -309,6 +330,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       pushRules.close()
       ignoredSenders.close()
       await userData.close()
+      await federation.close()
       await rooms.close()
       await committer.close()
     },

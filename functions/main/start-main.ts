@@ -19,7 +19,7 @@ import { healthRoutes } from '../../shared/role/health.ts'
 import { observeProcess } from '../../shared/role/observed.ts'
 import { readiness, redisAnswers } from '../../shared/role/readiness.ts'
 import type { Running } from '../../shared/role/run-process.ts'
-import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKeys, loadSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForWriting } from '../../shared/storage/sql.ts'
 import { commandNamed } from './command-runner.ts'
@@ -83,7 +83,7 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
     await applyMigrations(sql, log)
     // Beside others, a key of its own would make this the same server's second.
     const [other] = await sql`select 1 from mains where expires_at > now()`
-    const signingKey = other ? loadSigningKeys(config)[0] : loadOrMakeSigningKey(config)
+    const signingKeys = other ? loadSigningKeys(config) : loadOrMakeSigningKeys(config)
     const leaseSql = connectForWriting({
       ...connect,
       connections: 1,
@@ -121,7 +121,7 @@ export async function startMain(config: Config, log: Logger): Promise<Running> {
       replication,
       ephemeral: createRedisEphemeralStore({ redis, keys, publisher: replication }),
       clock,
-      signingKey,
+      signingKeys,
       log,
       onFatal: failed.resolve,
       writer: leases.writer,

@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import type { Config } from '../../shared/config/schema.ts'
-import { createFederation } from '../../shared/federation/federation.ts'
 import { withAccessLog } from '../../shared/http/access-log.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import { mount } from '../../shared/http/mount.ts'
@@ -13,7 +12,7 @@ import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-s
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { databaseAnswers, healthRoutes } from '../../shared/role/health.ts'
 import { observeProcess } from '../../shared/role/observed.ts'
-import { loadOrMakeSigningKey, loadSigningKeys } from '../../shared/role/signing-key.ts'
+import { loadOrMakeSigningKeys } from '../../shared/role/signing-key.ts'
 import { applyMigrations } from '../../shared/storage/apply-migrations.ts'
 import { connectForReading, connectForWriting } from '../../shared/storage/sql.ts'
 import { createClientRole } from '../client/client-role.ts'
@@ -63,7 +62,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
     undo.push(closeListeners)
     const observed = await observeProcess({ config, role: 'monolith', writes: true, clock, log })
     undo.push(observed.close)
-    const signingKey = loadOrMakeSigningKey(config)
+    const signingKeys = loadOrMakeSigningKeys(config)
 
     const { url, ended, stop } = await openDatabase(config, (reason) =>
       log.error({ reason }, 'the embedded PostgreSQL ended by itself and is started again'),
@@ -94,7 +93,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       replication,
       ephemeral,
       clock,
-      signingKey,
+      signingKeys,
       log,
       onFatal: failed.resolve,
       writer: { name: 'main', owner },
@@ -122,7 +121,7 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
-    const federation = createFederation({ ...handlers, cache: replication.cache, signingKeys: loadSigningKeys(config) })
+    const { federation } = main
     const media = createMediaRole({ ...handlers, federation })
     media.mount(app)
     const context = roleContext(handlers)
@@ -132,7 +131,6 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       // Long polls are answered at once, so that the listeners have something to wait for that ends.
       sync.close()
       await Promise.all([closeListeners(), client.close(), media.close()])
-      await federation.close()
     })
     listeners.open(
       withAccessLog((request, env) => app.fetch(request, env), {

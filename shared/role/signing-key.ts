@@ -3,17 +3,17 @@ import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import path from 'node:path'
 import type { Config } from '../config/schema.ts'
 import type { SigningKeys } from '../federation/federation.ts'
-import { generateSigningKey, parseSigningKeyFile, type SigningKey, serialiseSigningKey } from '../matrix/signatures.ts'
+import { generateSigningKey, parseSigningKeyFile, serialiseSigningKey } from '../matrix/signatures.ts'
 
 export function signingKeyPath(config: Config): string {
   return config.signing_key_path ?? path.join(config.data_dir, 'signing.key')
 }
 
 /** The file's first key signs. Throws a sentence for the operator when the file holds none. */
-export function loadOrMakeSigningKey(config: Config): SigningKey {
+export function loadOrMakeSigningKeys(config: Config): SigningKeys {
   const file = signingKeyPath(config)
   if (!existsSync(file)) makeKeyFile(file)
-  return loadSigningKeys(config)[0]
+  return loadSigningKeys(config)
 }
 
 /** All keys of the file; the first signs. Throws a sentence for the operator when there is no file, or none in it. */

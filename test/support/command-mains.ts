@@ -122,7 +122,7 @@ export async function commandMains(): Promise<CommandMains> {
       replication,
       ephemeral: createMemoryEphemeralStore(),
       clock: systemClock,
-      signingKey,
+      signingKeys: [signingKey],
       log,
       onFatal,
       writer: leases.writer,

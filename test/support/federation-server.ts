@@ -4,8 +4,6 @@ import * as v from 'valibot'
 import { mountFederation } from '../../functions/federation/federation-role.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
-import { createFederation } from '../../shared/federation/federation.ts'
-import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import type { FederationPeer, TestAuthority } from './federation-peer.ts'
 import { type TestMain, testMain } from './main.ts'
 
@@ -27,27 +25,29 @@ export async function federationServer(options: {
   readonly clock?: Clock
 }): Promise<FederationServer> {
   const server_name = 'hs1'
-  const main = await testMain()
-  const config = v.parse(Config, {
+  const settings = {
     server_name,
     federation: { ca_path: options.authority.caPath, ...options.federation },
     egress: { allowed_ranges: ['127.0.0.0/8'] },
     rate_limits: { enabled: false },
-  })
+  }
+  const clock = options.clock ?? systemClock
+  const main = await testMain({ config: settings, clock })
+  const config = v.parse(Config, settings)
   const app = new Hono()
   const deps = {
     config,
     sql: main.database.read,
     main: main.commands,
     replication: main.replication,
-    clock: options.clock ?? systemClock,
+    clock,
     log: {
       error(fields: object, message: string) {
         throw new Error(`${message}: ${JSON.stringify(fields)}`)
       },
     },
   }
-  const federation = createFederation({ ...deps, signingKeys: [generateSigningKey('a_own')] })
+  const { federation } = main
   mountFederation(app, { ...deps, federation })
   return {
     main,
@@ -64,7 +64,6 @@ export async function federationServer(options: {
       return { status: response.status, body: (await response.json()) as Record<string, unknown> }
     },
     async close() {
-      await federation.close()
       await main.drop()
     },
   }

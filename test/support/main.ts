@@ -4,6 +4,7 @@ import { createMain, type Main } from '../../functions/main/main.ts'
 import { storedPositions } from '../../functions/main/persist/committer.ts'
 import { type Clock, systemClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import type { FederationNetwork } from '../../shared/federation/federation.ts'
 import type { ErrorLog } from '../../shared/http/error-response.ts'
 import { UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey } from '../../shared/matrix/signatures.ts'
@@ -26,6 +27,8 @@ export interface TestMain extends Main {
 interface MainOptions {
   readonly config?: object
   readonly clock?: Clock
+  /** Where other servers are found. */
+  readonly network?: FederationNetwork
   /** In place of failing the test. */
   readonly log?: ErrorLog
 }
@@ -50,7 +53,8 @@ async function mainOn(
     replication,
     ephemeral: createMemoryEphemeralStore(),
     clock,
-    signingKey,
+    signingKeys: [signingKey],
+    network: options.network,
     log: options.log ?? {
       error(fields, message) {
         throw new Error(`${message}: ${JSON.stringify(fields)}`)

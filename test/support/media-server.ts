@@ -8,10 +8,9 @@ import { mountFederation } from '../../functions/federation/federation-role.ts'
 import { createMediaRole } from '../../functions/media/media-role.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
-import { createFederation, type FederationNetwork } from '../../shared/federation/federation.ts'
+import type { FederationNetwork } from '../../shared/federation/federation.ts'
 import { bindListeners } from '../../shared/http/listeners.ts'
 import type { UserId } from '../../shared/matrix/ids.ts'
-import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import { markerName } from '../../shared/media/store-marker.ts'
 import { testMain } from './main.ts'
 
@@ -44,7 +43,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     ...further,
   }
   const config = v.parse(Config, settings)
-  const main = await testMain({ config: settings, clock })
+  const main = await testMain({ config: settings, clock, network })
   const logged: { fields: object; message: string }[] = []
   const log = (fields: object, message: string) => logged.push({ fields, message })
   const deps = {
@@ -55,7 +54,7 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     clock,
     log: { error: log, warn: log },
   }
-  const federation = createFederation({ ...deps, signingKeys: [generateSigningKey('a_test')], ...network })
+  const { federation } = main
   const role = createMediaRole({ ...deps, federation })
   const app = new Hono()
   role.mount(app)
@@ -129,7 +128,6 @@ export async function mediaServer(media: object = {}, further: object = {}, netw
     },
     async close() {
       await role.close()
-      await federation.close()
       await listeners.close(1_000)
       await main.drop()
       await rm(folder, { recursive: true, force: true })
