@@ -52,11 +52,11 @@ async function isSignedByServer(document: unknown): Promise<boolean> {
 }
 
 describe('server-server-api/#publishing-keys', () => {
-  test.each(['/_matrix/key/v2/server', '/_matrix/key/v2/server/ed25519%3Aa_own'])('%s', async (path) => {
+  test.each(['/_matrix/key/v2/server', '/_matrix/key/v2/server/ed25519%3Aa_test'])('%s', async (path) => {
     const { status, body } = await server.ask('GET', path)
     expect(status).toBe(200)
     expect(body).toMatchObject({ server_name: 'hs1', valid_until_ts: clock.now() + 24 * 60 * minute })
-    expect(Object.keys(body.verify_keys as object)).toEqual(['ed25519:a_own'])
+    expect(Object.keys(body.verify_keys as object)).toEqual(['ed25519:a_test'])
     expect(body.old_verify_keys).toMatchObject({ 'ed25519:a_old': { expired_ts: 7 } })
     expect(await isSignedByServer(body)).toBe(true)
   })
