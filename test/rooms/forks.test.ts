@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { type Receipt, receivePdu } from '../../functions/main/rooms/receive-pdu.ts'
+import { type Receipt, receiveEvents } from '../../functions/main/rooms/receive-events.ts'
 import { authEventKeys } from '../../shared/core/auth-selection.ts'
 import { type RoomRules, rulesOf } from '../../shared/core/room-versions.ts'
-import { buildEvent, pduFromStored } from '../../shared/matrix/event-format.ts'
+import { buildEvent, pduFromStored, type StoredEvent } from '../../shared/matrix/event-format.ts'
 import type { EventId, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../shared/matrix/json-value.ts'
 import { generateSigningKey } from '../../shared/matrix/signatures.ts'
@@ -70,8 +70,10 @@ async function elsewhere(room_id: RoomId, base: readonly EventId[], wish: Wish) 
 }
 async function receive(room_id: RoomId, base: readonly EventId[], wish: Wish): Promise<Receipt & { id: EventId }> {
   const event = await elsewhere(room_id, base, wish)
-  return { ...(await receivePdu(main.rooms, room_id, event)), id: event.pdu.event_id }
+  return { ...(await receiveOne(room_id, event)), id: event.pdu.event_id }
 }
+const receiveOne = async (room_id: RoomId, event: StoredEvent) =>
+  (await receiveEvents(main.rooms, room_id, [event]))[0]!
 const stored = async (event_id: EventId) => {
   const [row] = await main.database.sql<{ position: number | null; flags: number; envelope: string }[]>`
     select position, flags, envelope from events where event_id = ${event_id}`
@@ -111,10 +113,14 @@ describe.each(versions)('server-server-api/#checks-performed-on-receipt-of-a-pdu
   test('the same event twice is known; one on events that are not here is not stored', async () => {
     const { room_id, base } = await forkedFrom()
     const event = await elsewhere(room_id, [base], { type: 'm.room.message', sender: bob, content: {} })
-    expect(await receivePdu(main.rooms, room_id, event)).toEqual({ outcome: 'accepted' })
-    expect(await receivePdu(main.rooms, room_id, event)).toEqual({ outcome: 'known' })
+    expect(await receiveOne(room_id, event)).toEqual({ outcome: 'accepted' })
+    expect(await receiveOne(room_id, event)).toEqual({ outcome: 'known' })
     const built = { ...event, pdu: { ...event.pdu, event_id: '$x' as EventId, prev_events: ['$none' as EventId] } }
-    expect(await receivePdu(main.rooms, room_id, built)).toEqual({ outcome: 'missing', event_ids: ['$none'] })
+    expect(await receiveOne(room_id, built)).toEqual({
+      outcome: 'missing',
+      prev_events: ['$none'],
+      auth_events: [],
+    })
   })
 
   test.each([
@@ -196,7 +202,7 @@ describe.each(versions)('server-server-api/#checks-performed-on-receipt-of-a-pdu
     const event = await elsewhere(room_id, [base], { type: 'm.room.message', sender: alice, content: {} })
     const auth_events = [...event.pdu.auth_events.slice(0, 1), coup.id, ...event.pdu.auth_events.slice(2)]
     const built = { ...event, pdu: { ...event.pdu, auth_events } }
-    expect(await receivePdu(main.rooms, room_id, built)).toMatchObject({ outcome: 'rejected' })
+    expect(await receiveOne(room_id, built)).toMatchObject({ outcome: 'rejected' })
     expect((await current(room_id, 'm.room.power_levels'))?.content).toMatchObject(levels())
   })
 })

@@ -54,10 +54,15 @@ export function texts(values: readonly (string | undefined)[]): string {
   return `${literal}}`
 }
 
-function eventParameters(events: readonly EventWrite[]): string[] {
-  if (events.length === 0) return noEvents
+function eventParameters(all: readonly EventWrite[]): string[] {
   let at = 0
-  const places = events.map((event) => (event.visible ? ++at : undefined))
+  let events = all
+  let places = all.map((event) => (event.visible ? ++at : undefined))
+  if (all.some((event) => event.placed)) {
+    places = places.filter((_, i) => !all[i]?.placed)
+    events = all.filter((event) => !event.placed)
+  }
+  if (events.length === 0) return noEvents
   const rows = events.map((event) => event.row)
   return [
     integers(rows.map((row) => row.event_nid)),
@@ -144,6 +149,17 @@ function addEvents(rest: Rest, events: readonly EventWrite[]): void {
       const replies = (threads.get(name)?.replies ?? 0) + 1
       threads.set(name, { root_event_id, room_nid, latest_nid, at, replies })
     }
+    if (event.placed)
+      rest.add('placed', {
+        event_nid: row.event_nid,
+        at: event.visible ? at : undefined,
+        depth: event.depth,
+        state_root: event.state_root,
+        replaces_nid: event.replaces_nid,
+        thread_root: row.thread_root,
+        push: row.push,
+        flags: event.flags,
+      })
     if (event.visible && row.deviations)
       for (const { user_id, class_id, push } of row.deviations)
         rest.add('deviations', { room_nid: row.room_nid, at, user_id, class_id, push })

@@ -25,6 +25,8 @@ export interface EventWrite {
   readonly state_root: number
   /** 1 rejected, 2 soft-failed, 4 outlier. */
   readonly flags: number
+  /** The event is stored already, as an outlier: its row gets a place, and what comes with one. */
+  readonly placed?: boolean
   /** False: kept, but in no timeline (outlier, rejected, soft-failed). */
   readonly visible: boolean
   /** Set when this event becomes the current state for its (type, state_key). */

@@ -118,3 +118,33 @@ export async function pdusById(
 /** Values of `events.flags`. */
 export const rejectedFlag = 1
 export const softFailedFlag = 2
+export const outlierFlag = 4
+
+/** Hidden events that are looked behind, one after the other: as many as a chain of them is likely to have. */
+const hiddenDepthMax = 10
+
+/** What events that no timeline shows have followed: who follows them follows that as well.
+ *  https://spec.matrix.org/v1.19/server-server-api/#rejection */
+export async function behindHidden(
+  sql: MainSql,
+  room: Pick<Room, 'room_id' | 'room_nid' | 'rules'>,
+  previous: readonly { readonly event_id: EventId; readonly flags: number }[],
+): Promise<Set<EventId>> {
+  const followed = new Set<EventId>()
+  let hidden = previous.filter(isHidden).map((event) => event.event_id)
+  for (let depth = 0; hidden.length > 0 && depth < hiddenDepthMax; depth++) {
+    const ids: EventId[] = []
+    for (const pdu of (await pdusById(sql, room, hidden)).values()) ids.push(...pdu.prev_events)
+    const fresh = ids.filter((id) => !followed.has(id))
+    for (const id of fresh) followed.add(id)
+    const rows = await sql<{ event_id: EventId }[]>`
+      select event_id from events where event_id = any(${sql.array(fresh, 25)}::text[])
+        and flags & ${rejectedFlag | softFailedFlag} <> 0 and flags & ${outlierFlag} = 0`
+    hidden = rows.map((row) => row.event_id)
+  }
+  return followed
+}
+
+function isHidden({ flags }: { readonly flags: number }): boolean {
+  return (flags & (rejectedFlag | softFailedFlag)) !== 0 && (flags & outlierFlag) === 0
+}

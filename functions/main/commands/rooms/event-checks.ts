@@ -10,7 +10,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../../../../share
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { isUserId } from '../../../../shared/matrix/user-id.ts'
 import { type MainSql, pgText } from '../../../../shared/storage/sql.ts'
-import { type Relation, relationOf } from '../../rooms/append.ts'
+import { type Relation, relationOf } from '../../rooms/event-row.ts'
 import { ensureLoaded } from '../../rooms/load-room.ts'
 import { type Room, statePdu } from '../../rooms/room.ts'
 
