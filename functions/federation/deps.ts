@@ -1,5 +1,6 @@
 /** What the federation role's routes may use; `entry.ts` or the monolith puts it together. */
 import type { Clock } from '../../shared/clock.ts'
+import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
 import type { Federation } from '../../shared/federation/federation.ts'
 import { routesFor } from '../../shared/http/route.ts'
@@ -10,6 +11,7 @@ export interface FederationDeps {
   readonly clock: Clock
   readonly sql: ReadSql
   readonly federation: Federation
+  readonly main: MainClient
 }
 
 export const route = routesFor<FederationDeps>()

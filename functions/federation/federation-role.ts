@@ -6,10 +6,10 @@ import type { FederationDeps } from './deps.ts'
 import { federationRoutes } from './routes.ts'
 
 export function mountFederation(app: Hono, deps: RoleContextDeps & FederationDeps): void {
-  const { config, sql, clock, federation } = deps
+  const { config, sql, clock, federation, main } = deps
   mount(app, federationRoutes, {
     ...roleContext(deps),
     authenticateServer: federation.authenticateServer,
-    deps: { config, clock, sql, federation },
+    deps: { config, clock, sql, federation, main },
   })
 }

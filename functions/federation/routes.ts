@@ -3,6 +3,7 @@ import { getKeysOfServer, postKeysOfServers } from './notary.ts'
 import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
 import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
 import { getServerKey, getServerKeys } from './server-keys.ts'
+import { sendTransaction } from './transactions.ts'
 
 export const federationRoutes = [
   getServerKeys,
@@ -15,4 +16,5 @@ export const federationRoutes = [
   queryProfile,
   queryDirectory,
   queryAnything,
+  sendTransaction,
 ] as const

@@ -45,6 +45,9 @@ import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
+import { receiveEdusHandler } from './federation/edus/index.ts'
+import { createEventFetcher } from './federation/fetch-events.ts'
+import { createInbound, type Inbound } from './federation/inbound.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
@@ -183,6 +186,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     }),
   }
   const roomCommands = roomHandlers(roomDeps)
+  const inbound = createInbound({ sql, clock, engine: rooms, fetcher: createEventFetcher(federation), log })
   const departures = createDepartures({
     sql,
     clock,
@@ -298,16 +302,19 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...consentHandlers({ sql, committer, clock, config, links }),
     ...validityHandlers({ sql, committer, clock, config, queue, links, outbox }),
     ...serverKeyHandlers({ committer, clock }),
+    receivePdus: inbound.receivePdus,
+    receiveEdus: receiveEdusHandler({ handlers: [], log }),
   }
   const runner =
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
   Object.assign(everywhere, runner ? createRoutedClient(runner, sharing.remote) : handlers)
-  const follow = ownership && followShards(ownership, { rooms, transactions, departures, delayedSends })
+  const follow = ownership && followShards(ownership, { rooms, transactions, departures, delayedSends, inbound })
   // Of one writer all that is left over is its own.
   if (!ownership) {
     departures.resume()
     delayedSends.gained(allShards)
+    inbound.gained(allShards)
   }
   return {
     commands: runner ? everywhere : outages.guard(handlers),
@@ -318,6 +325,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await delayedSends.close()
+      await inbound.close()
       await stopPruning()
       await stopSweeping()
       await endedRows.close()
@@ -368,6 +376,7 @@ function followShards(
     readonly transactions: Transactions
     readonly departures: Departures
     readonly delayedSends: DelayedSends
+    readonly inbound: Inbound
   },
 ): () => void {
   const offGained = ownership.onGained((shards) => {
@@ -376,6 +385,7 @@ function followShards(
     of.transactions.forget()
     of.departures.resume()
     of.delayedSends.gained(shards)
+    of.inbound.gained(shards)
   })
   const offLost = ownership.onLost((shards) => {
     const lost = new Set(shards)

@@ -6,7 +6,7 @@ import type { RoomRules } from '../core/room-versions.ts'
 import { parsePdu, type StoredEvent } from '../matrix/event-format.ts'
 import { requiredSigners } from '../matrix/event-signing.ts'
 import { contentHashMatches, redactedForSigning } from '../matrix/hashes.ts'
-import { type EventId, ServerName } from '../matrix/ids.ts'
+import { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../matrix/json-value.ts'
 import { redactPdu } from '../matrix/redaction.ts'
 import { verifySignatures } from '../matrix/signatures.ts'
@@ -77,6 +77,9 @@ function parse(rules: RoomRules, wire: JsonValue): Parsed | { readonly refused: 
   if ('error' in event) return { refused: event.error }
   const object = wire as JsonObject
   const { event_id } = event.pdu
+  if (!v.is(EventId, event_id) || !v.is(RoomId, event.pdu.room_id) || !v.is(UserId, event.pdu.sender)) {
+    return { refused: 'an id of the event can not be one' }
+  }
   const signers: Parsed['signers'][number][] = []
   for (const signer of signersOf(rules, object)) {
     const name = v.safeParse(ServerName, signer)

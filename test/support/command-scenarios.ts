@@ -8,6 +8,8 @@ import type { MediaId } from '../../shared/commands/media.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
 import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
+import { rulesOf } from '../../shared/core/room-versions.ts'
+import { buildEvent } from '../../shared/matrix/event-format.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, type SigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import { newObjectKey } from '../../shared/media/store.ts'
@@ -431,6 +433,27 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       const key = { key_id, public_key, valid_until_ts: 1, expired_ts: null }
       return { servers: [{ server_name, keys: [key], document: { server_name }, valid_until_ts: 1 }] }
     },
+    async receivePdus() {
+      const { room_id, user_id } = await room()
+      const origin = 'hs2' as ServerName
+      const { pdu, envelope, content } = buildEvent(
+        rulesOf('12')!,
+        {
+          room_id,
+          type: 'm.room.message',
+          sender: '@bob:hs2' as UserId,
+          content: { body: 'not of this room' },
+          prev_events: [await message(room_id, user_id)],
+          auth_events: [],
+          depth: 10,
+          origin_server_ts: 1,
+        },
+        origin,
+        generateSigningKey('a'),
+      )
+      return { room_id, room_version: '12', origin, events: [{ event_id: pdu.event_id, envelope, content }] }
+    },
+    receiveEdus: async () => ({ origin: 'hs2' as ServerName, edus: [{ edu_type: 'org.example.none', content: {} }] }),
     async copyRoomPushRules() {
       const { room_id, user_id } = await room()
       await main.putPushRule({ user_id, kind: 'room', rule_id: room_id, actions: [] })
