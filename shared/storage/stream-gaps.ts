@@ -38,13 +38,14 @@ interface GapEvent extends StoredEvent {
   readonly prev_membership: string | null
   readonly joined_members: number | null
   readonly invited_members: number | null
+  readonly outbound: boolean
 }
 
 /** Counts of members are those of today: readers use them to tell small rooms from large ones. */
 export async function missedEvents(sql: ReadSql, { after, upTo }: GapRange, limit: number): Promise<EventRow[]> {
   const rows = await sql<GapEvent[]>`
     select ${eventColumns(sql)}, r.room_id, c.membership as local_membership, c.prev_membership, s.joined_members,
-      s.invited_members
+      s.invited_members, exists (select from outbound_events o where o.position = e.position) as outbound
     from (select * from events where position > ${after} and position <= ${upTo} order by position limit ${limit}) e
     join rooms r using (room_nid)
     left join membership_changes c on e.type = 'm.room.member' and c.user_id = e.state_key and c.position = e.position
@@ -56,7 +57,12 @@ export async function missedEvents(sql: ReadSql, { after, upTo }: GapRange, limi
     const missed: EventRow = event
     const member = memberOf(rows[i]!, missed)
     const own = deviations.get(missed.position)
-    return { ...missed, ...(member ? { member } : undefined), ...(own ? { deviations: own } : undefined) }
+    return {
+      ...missed,
+      ...(member ? { member } : undefined),
+      ...(rows[i]!.outbound ? { outbound: true } : undefined),
+      ...(own ? { deviations: own } : undefined),
+    }
   })
 }
 

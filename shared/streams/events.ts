@@ -43,6 +43,8 @@ export const EventRow = v.object({
       invited_members: v.number(),
     }),
   ),
+  /** It goes to the other servers that are in the room. */
+  outbound: v.optional(v.literal(true)),
   push: v.number(),
   deviations: v.optional(v.array(PushDeviation)),
 })

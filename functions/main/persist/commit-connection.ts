@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import postgres from 'postgres'
 import type { MainSql, WriteTx } from '../../../shared/storage/sql.ts'
 import type { EncodedBatch } from './commit-batch.ts'
+import { commitOutbound } from './commit-outbound.ts'
 import { commitThreadSubscriptions, threadSubscriptionsPlace } from './commit-thread-subscriptions.ts'
 import { commitToDevice, toDevicePlace } from './commit-to-device.ts'
 import type { Writes } from './writes.ts'
@@ -161,7 +162,10 @@ async function send(
     [writer, epoch, batchNumber, `{${counts.join(',')}}`, ...p],
     { prepare: true },
   )
-  const further = batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : []))
+  const further = [
+    ...commitOutbound(tx, batch),
+    ...batch.flatMap((writes) => (writes.also ? [...writes.also(tx)] : [])),
+  ]
   const toDevice = commitToDevice(tx, writer, batch)
   const subscriptions = commitThreadSubscriptions(tx, writer, batch)
   if (further.length === 0 && !keys && toDevice.length + subscriptions.length === 0) {

@@ -1,6 +1,7 @@
 /** What a command wants written. Many commands' writes join one commit; `commit` resolves when that is durable and its
  *  rows are published. */
 import type postgres from 'postgres'
+import type { ServerName } from '../../../shared/matrix/ids.ts'
 import type { WriteTx } from '../../../shared/storage/sql.ts'
 import type { AccountDataRow } from '../../../shared/streams/account-data.ts'
 import type { DeviceListRow } from '../../../shared/streams/device-lists.ts'
@@ -33,6 +34,8 @@ export interface EventWrite {
   readonly current_state: boolean
   /** nid of the state event it replaces. */
   readonly replaces_nid?: number
+  /** It goes to the other servers that are in the room, and to this one; `row.outbound` says so too. */
+  readonly outbound?: { readonly to?: ServerName | undefined }
   /** For `row.member`: what the member event says of the target. */
   readonly member_profile?: { readonly display_name?: string | undefined; readonly avatar_url?: string | undefined }
 }

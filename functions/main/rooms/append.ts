@@ -11,6 +11,7 @@ import { stateMapKey } from '../persist/state-types.ts'
 import type { Writes } from '../persist/writes.ts'
 import { type AppendDeps, advance } from './advance.ts'
 import { ensureLoaded } from './load-room.ts'
+import { concernsOthers, outboundWrites } from './outbound.ts'
 import { authStateOf, prevEventsMax, type Room, type StateEntry, type StateKey } from './room.ts'
 
 /** An event as a local user wants it. */
@@ -83,6 +84,7 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   const verdict = checkAuth(rules, pdu, authStateOf(room))
   if (!verdict.allowed) throw new MatrixError('M_FORBIDDEN', verdict.reason)
 
+  const outbound = concernsOthers(room, draft, deps.serverName)
   const next = deps.nids.next()
   const event_nid = typeof next === 'number' ? next : await next
   if (hashes) deps.referenceHashes.remember(rules, { ...built, event_id: pdu.event_id })
@@ -96,5 +98,5 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
     delay_id: draft.delay_id,
     extremitiesLeft: room.extremities.slice(prevEventsMax),
   })
-  return { pdu, event_nid, writes }
+  return { pdu, event_nid, writes: outboundWrites(writes, outbound) }
 }

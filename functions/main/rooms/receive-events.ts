@@ -6,6 +6,7 @@ import type { EventId, RoomId } from '../../../shared/matrix/ids.ts'
 import { advance } from './advance.ts'
 import type { RoomEngine, RoomTask } from './engine.ts'
 import { ensureLoaded } from './load-room.ts'
+import { outboundWrites } from './outbound.ts'
 import { checkReceived, type Verdict } from './receive-checks.ts'
 import { receiveForked } from './receive-forked.ts'
 import { type KnownEvent, ReceivedBatch } from './received-batch.ts'
@@ -23,18 +24,33 @@ export type Receipt =
       readonly auth_events: readonly EventId[]
     }
 
-/** Receives the events in their order; each is answered at its place, once all are stored. */
+/** Receives the events in their order; each is answered at its place, once all are stored. `outbound`: their server has them
+ *  from nobody else in the room, so this one passes them on to the others. */
 export async function receiveEvents(
   engine: RoomEngine,
   room_id: RoomId,
   events: readonly StoredEvent[],
+  { outbound = false }: { readonly outbound?: boolean } = {},
 ): Promise<Receipt[]> {
   const receipts: Receipt[] = []
   while (receipts.length < events.length) {
     const rest = events.slice(receipts.length)
-    receipts.push(...(await engine.run(room_id, 'receiveEvents', (task) => receiveSome(engine, task, rest))))
+    receipts.push(
+      ...(await engine.run(room_id, 'receiveEvents', (task) =>
+        receiveSome(engine, outbound ? passingOn(task) : task, rest),
+      )),
+    )
   }
   return receipts
+}
+
+function passingOn(task: RoomTask): RoomTask {
+  return {
+    room: task.room,
+    append: (draft) => task.append(draft),
+    write: (writes) => task.write(outboundWrites(writes, {})),
+    drained: () => task.drained(),
+  }
 }
 
 /** The first of the events, at least one: as many as one commit may take. */
