@@ -2,7 +2,7 @@
  *  every result, and prints a table and JSON. `npm run bench -- sends syncs` runs scenarios by name; `--json FILE` keeps
  *  the figures, `--source` runs from source, `--verbose` shows the server's output, `--profile DIR` keeps
  *  CPU profiles of the server; `--roles` measures all roles as processes, through the edge, `--mains N` of them mains;
- *  `--media` measures media, beside nginx. */
+ *  `--media` measures media, beside nginx; `--federation` what other servers send. */
 import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -15,6 +15,7 @@ import { claims } from './scenarios/claims.ts'
 import { crowd } from './scenarios/crowd.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { directory } from './scenarios/directory.ts'
+import { federation } from './scenarios/federation.ts'
 import { media } from './scenarios/media.ts'
 import { polls } from './scenarios/polls.ts'
 import { rooms } from './scenarios/rooms.ts'
@@ -39,9 +40,10 @@ const scenarios: Record<string, Scenario> = {
   directory,
   polls,
   media,
+  federation,
 }
 /** Run where they are named: they take minutes, and tens of thousands of file handles or gigabytes of the disk. */
-const named = new Set(['polls', 'media'])
+const named = new Set(['polls', 'media', 'federation'])
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -53,9 +55,11 @@ const { values: options, positionals } = parseArgs({
     roles: { type: 'boolean' },
     mains: { type: 'string', default: '1' },
     media: { type: 'boolean' },
+    federation: { type: 'boolean' },
   },
 })
 if (options.media) positionals.push('media')
+if (options.federation) positionals.push('federation')
 const unknown = positionals.filter((name) => !(name in scenarios))
 if (unknown.length > 0) {
   console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`)
@@ -75,6 +79,7 @@ const bench = await startBench({
   output: options.verbose ? 'inherit' : 'ignore',
   nodeArguments,
   media: positionals.includes('media'),
+  peers: positionals.includes('federation'),
   ...(options.roles ? { roles: { mains: Number(options.mains), dist: 'dist' } } : undefined),
 })
 const rows: Row[] = []

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
 import { connectForReading, connectForWriting, type ReadSql } from '../../shared/storage/sql.ts'
+import { type TestAuthority, testAuthority } from '../support/federation-peer.ts'
 import { HttpClient } from '../support/http-client.ts'
 import { startRedis } from '../support/redis.ts'
 import { testRoles } from '../support/roles.ts'
@@ -25,6 +26,8 @@ export interface Bench {
   /** Such as `http://127.0.0.1:8008`. */
   readonly baseUrl: string
   readonly sql: ReadSql
+  /** Where other servers take part. */
+  readonly authority: TestAuthority | undefined
   readonly accountant: Accountant
   /** The server's: `server`, or those of the roles, such as `sync 1`. */
   readonly processes: readonly ServerProcess[]
@@ -67,20 +70,32 @@ export interface BenchOptions {
   readonly nodeArguments: readonly string[]
   /** Media are measured: a handler of theirs, and large bodies. */
   readonly media: boolean
+  /** Other servers take part. */
+  readonly peers?: boolean
   /** All roles as processes: so many mains, and one handler of each other role. */
   readonly roles?: { readonly mains: number; readonly dist: string }
 }
 
-async function startOne(databaseUrl: string, options: BenchOptions): Promise<Installation> {
-  const { program, nodeArguments, output, media } = options
-  const config = media ? { config: `media: { max_upload_size: ${mediaMax} }` } : {}
+/** PEM of the certificate that vouches for other servers. */
+interface WithPeers extends BenchOptions {
+  readonly peersCaPath: string | undefined
+}
+
+async function startOne(databaseUrl: string, options: WithPeers): Promise<Installation> {
+  const { program, nodeArguments, output, media, peersCaPath } = options
+  const config = [
+    ...(media ? [`media: { max_upload_size: ${mediaMax} }`] : []),
+    ...(peersCaPath === undefined
+      ? []
+      : [`federation: { ca_path: ${peersCaPath} }`, "egress: { allowed_ranges: ['127.0.0.0/8'] }"]),
+  ].join('\n')
   const server = await serverProcess({
     databaseUrl,
     program,
     nodeArguments,
     serverName: 'bench.local',
     output,
-    ...config,
+    config,
   })
   const firstStartMs = await server.start()
   return {
@@ -102,7 +117,7 @@ async function startOne(databaseUrl: string, options: BenchOptions): Promise<Ins
 async function startAll(
   databaseUrl: string,
   { mains, dist }: NonNullable<BenchOptions['roles']>,
-  { nodeArguments, output, media }: BenchOptions,
+  { nodeArguments, output, media, peersCaPath }: WithPeers,
 ): Promise<Installation> {
   const redis = await startRedis()
   const beganMs = performance.now()
@@ -113,10 +128,11 @@ async function startAll(
     dist,
     nodeArguments,
     output,
-    handlers: { client: 1, sync: 1, ...(media ? { media: 1 } : {}) },
+    handlers: { client: 1, sync: 1, ...(media ? { media: 1 } : {}), ...(peersCaPath ? { federation: 1 } : {}) },
     config: {
       server_name: 'bench.local',
       ...(media ? { media: { max_upload_size: mediaMax }, edge: { body_limits: { media: mediaMax } } } : {}),
+      ...(peersCaPath ? { federation: { ca_path: peersCaPath }, egress: { allowed_ranges: ['127.0.0.0/8'] } } : {}),
     },
   })
   const firstStartMs = performance.now() - beganMs
@@ -146,12 +162,14 @@ async function startAll(
 
 export async function startBench(options: BenchOptions): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-bench-'))
+  const authority = options.peers ? testAuthority() : undefined
+  const peersCaPath = authority?.caPath
   // The database runs as a user of its own when this runs as root.
   await chmod(folder, 0o755)
   const postgres = await startPostgres(folder)
   const server = options.roles
-    ? await startAll(postgres.url, options.roles, options)
-    : await startOne(postgres.url, options)
+    ? await startAll(postgres.url, options.roles, { ...options, peersCaPath })
+    : await startOne(postgres.url, { ...options, peersCaPath })
   const { hostname, port } = new URL(server.baseUrl)
   const http = new HttpClient(hostname, Number(port))
   const sql = connectForReading({ url: postgres.url, connections: 1, applicationName: 'ganglion-bench' })
@@ -159,6 +177,7 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
     http,
     baseUrl: server.baseUrl,
     sql,
+    authority,
     firstStartMs: server.firstStartMs,
     databaseUrl: postgres.url,
     get processes() {
@@ -181,6 +200,7 @@ export async function startBench(options: BenchOptions): Promise<Bench> {
       await server.close()
       await sql.end()
       await postgres.stop()
+      authority?.close()
       await rm(folder, { recursive: true, force: true })
     },
   }

@@ -6,6 +6,7 @@ import { buildEvent, pduFromStored, type StoredEvent, wireFromParts } from '../.
 import type { EventId, RoomId, UserId } from '../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../shared/matrix/json-value.ts'
 import type { Pdu } from '../../shared/matrix/pdu.ts'
+import type { ReadSql } from '../../shared/storage/sql.ts'
 import type { FederationPeer } from './federation-peer.ts'
 import type { FederationServer } from './federation-server.ts'
 
@@ -46,25 +47,43 @@ export interface PeerRoom {
   catchUp(): Promise<void>
 }
 
-export async function peerRoom(
-  server: FederationServer,
-  peer: FederationPeer,
-  version = '11',
-  more: { readonly users?: Readonly<Record<string, number>> } = {},
-): Promise<PeerRoom> {
+/** The server, as far as a peer in one of its rooms has to do with it. */
+export interface PeerHost {
+  readonly sql: ReadSql
+  ask(
+    method: string,
+    uri: string,
+    options: { readonly by: FederationPeer; readonly body: object },
+  ): Promise<{ readonly status: number; readonly body: Record<string, unknown> }>
+  /** A public room where the peer's user has power 50. */
+  createRoom(room_version: string, bob: UserId): Promise<{ readonly room_id: RoomId; readonly alice: UserId }>
+}
+
+export function peerRoom(server: FederationServer, peer: FederationPeer, version = '11'): Promise<PeerRoom> {
   const { main } = server
+  const host: PeerHost = {
+    sql: main.database.sql,
+    ask: server.ask,
+    async createRoom(room_version, bob) {
+      const alice = await main.user(`alice${++made}`)
+      const users = rulesOf(room_version)?.creatorsHaveInfinitePower ? {} : { [alice]: 100 }
+      const { room_id } = await main.commands.createRoom({
+        user_id: alice,
+        room_version,
+        preset: 'public_chat',
+        power_level_content_override: { users: { ...users, [bob]: 50 } },
+      })
+      return { room_id, alice }
+    },
+  }
+  return roomOfPeer(host, peer, version)
+}
+
+export async function roomOfPeer(host: PeerHost, peer: FederationPeer, version: string): Promise<PeerRoom> {
   const rules = rulesOf(version)
   if (!rules) throw new Error(`no room version ${version}`)
-  const alice = await main.user(`alice${++made}`)
   const bob = `@bob:${peer.server_name}` as UserId
-  const { room_id } = await main.commands.createRoom({
-    user_id: alice,
-    room_version: version,
-    preset: 'public_chat',
-    power_level_content_override: {
-      users: { ...(rules.creatorsHaveInfinitePower ? {} : { [alice]: 100 }), [bob]: 50, ...more.users },
-    },
-  })
+  const { room_id, alice } = await host.createRoom(version, bob)
   let events: Pdu[] = []
   let txns = 0
 
@@ -107,9 +126,9 @@ export async function peerRoom(
       return event
     },
     wire: ({ envelope, content }) => JSON.parse(wireFromParts(envelope, content)) as JsonObject,
-    send(wires, { edus = [], txnId = `txn${++txns}` } = {}) {
+    send(wires, { edus = [], txnId = `${room_id}${++txns}` } = {}) {
       const body = { origin: peer.server_name, origin_server_ts: Date.now(), pdus: [...wires], edus: [...edus] }
-      return server.ask('PUT', `/_matrix/federation/v1/send/${txnId}`, { by: peer, body })
+      return host.ask('PUT', `/_matrix/federation/v1/send/${encodeURIComponent(txnId)}`, { by: peer, body })
     },
     async say(body) {
       const event = room.make({ type: 'm.room.message', content: { msgtype: 'm.text', body } })
@@ -118,7 +137,7 @@ export async function peerRoom(
       return event
     },
     async catchUp() {
-      const rows = await main.database.sql<{ event_id: EventId; envelope: string; content: string }[]>`
+      const rows = await host.sql<{ event_id: EventId; envelope: string; content: string }[]>`
         select event_id, envelope, content from events join rooms using (room_nid)
         where room_id = ${room_id} and position is not null order by position`
       events = rows.map((row) => pduFromStored(rules, row.event_id, room_id, row.envelope, row.content))
