@@ -28,14 +28,19 @@ describe('ganglion', () => {
     expect(out).toContain('check-config')
   })
 
-  test.each(['generate-config', 'check-config', 'register-user', 'migrate', 'resolve-state', 'generate-docs'])(
-    '%s --help explains it',
-    (command) => {
-      const { code, out } = ganglion([command, '--help'])
-      expect(code).toBe(0)
-      expect(out).toContain(`Usage: ganglion ${command}`)
-    },
-  )
+  test.each([
+    'generate-config',
+    'check-config',
+    'register-user',
+    'migrate',
+    'doctor',
+    'resolve-state',
+    'generate-docs',
+  ])('%s --help explains it', (command) => {
+    const { code, out } = ganglion([command, '--help'])
+    expect(code).toBe(0)
+    expect(out).toContain(`Usage: ganglion ${command}`)
+  })
 
   test.each([
     { args: ['nothing'], err: 'there is no command nothing' },

@@ -30,6 +30,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'bring the database up to date, or say what that would do',
     load: async () => (await import('./migrate.ts')).migrateDatabase,
   },
+  doctor: {
+    summary: 'say whether other servers find, trust and understand this one, or another',
+    load: async () => (await import('./doctor.ts')).doctor,
+  },
   'resolve-state': {
     summary: 'resolve state sets given as JSON lines on standard input',
     load: async () => (await import('./resolve-state.ts')).resolveState,

@@ -55,8 +55,8 @@ export interface TestAuthority {
   close(): void
 }
 
-/** One certificate for all that is on this machine. */
-export function testAuthority(): TestAuthority {
+/** One certificate for all that is on this machine, and for these names. */
+export function testAuthority(names: readonly string[] = []): TestAuthority {
   const folder = mkdtempSync(join(tmpdir(), 'ganglion-peers-'))
   const [keyPath, caPath] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
   execFileSync(
@@ -64,7 +64,10 @@ export function testAuthority(): TestAuthority {
     [
       ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'],
       ...['-keyout', keyPath, '-out', caPath, '-subj', '/CN=peers.test'],
-      ...['-addext', `subjectAltName=DNS:peers.test,DNS:*.peers.test,IP:${host}`],
+      ...[
+        '-addext',
+        `subjectAltName=DNS:peers.test,DNS:*.peers.test,IP:${host}${names.map((name) => `,DNS:${name}`).join('')}`,
+      ],
     ],
     { stdio: 'ignore' },
   )
