@@ -48,6 +48,7 @@ import { startIndexing } from './discovery/indexing.ts'
 import { receiveEdusHandler } from './federation/edus/index.ts'
 import { createEventFetcher } from './federation/fetch-events.ts'
 import { createInbound, type Inbound } from './federation/inbound.ts'
+import { createPolicyServers } from './federation/policy-servers.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
@@ -136,24 +137,6 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     onError: (err) => log.error({ err }, 'changed push rules could not be read'),
   })
   const ignoredSenders = await createIgnoredSenders(sql, replication)
-  const rooms = createRoomEngine({
-    sql,
-    clock,
-    nids,
-    stateTrees: createStateTrees({ sql, nids }),
-    authChains: createAuthChains({ sql, nids }),
-    serverName,
-    signingKey,
-    pushClasses: pushRules.classes,
-    ignoredSenders,
-    referenceHashes: createReferenceHashes(sql),
-    committer,
-    warmRoomsBytes: config.limits.warm_rooms,
-    waitingPerRoomMax: config.commands.queue_per_room,
-    onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
-    isOwn: ownership && ((room_id) => ownership.holds(shardOf(room_id))),
-  })
-  const transactions = createTransactions(sql)
   /** For work that crosses rooms or users: carried out here where they are this process's, elsewhere where not. */
   const everywhere = {} as MainClient
   const federation = createFederation({
@@ -166,6 +149,25 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     clock,
     ...deps.network,
   })
+  const rooms = createRoomEngine({
+    sql,
+    clock,
+    nids,
+    stateTrees: createStateTrees({ sql, nids }),
+    authChains: createAuthChains({ sql, nids }),
+    serverName,
+    signingKey,
+    pushClasses: pushRules.classes,
+    ignoredSenders,
+    referenceHashes: createReferenceHashes(sql),
+    policyServers: createPolicyServers(federation.client),
+    committer,
+    warmRoomsBytes: config.limits.warm_rooms,
+    waitingPerRoomMax: config.commands.queue_per_room,
+    onStall: (stalled) => log.error({ ...stalled }, 'a task held its room too long and was given up on'),
+    isOwn: ownership && ((room_id) => ownership.holds(shardOf(room_id))),
+  })
+  const transactions = createTransactions(sql)
   const roomDeps: RoomCommandDeps = {
     sql,
     clock,

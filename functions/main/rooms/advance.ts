@@ -15,6 +15,7 @@ import type { EventWrite, Writes } from '../persist/writes.ts'
 import type { AuthChains } from './auth-chains.ts'
 import { membershipIn, profileIn, relationOf, rowOf, threadRootOf } from './event-row.ts'
 import type { IgnoredSenders } from './ignored-senders.ts'
+import type { PolicyServers } from './policy-server.ts'
 import type { PushClasses } from './push-classes.ts'
 import { RoomPush } from './push-outcomes.ts'
 import { redactionWrites } from './redact.ts'
@@ -33,6 +34,7 @@ export interface AppendDeps {
   readonly pushClasses: PushClasses
   readonly ignoredSenders: IgnoredSenders
   readonly referenceHashes: ReferenceHashes
+  readonly policyServers: PolicyServers
 }
 
 type MutableWrites = { -readonly [K in keyof Writes]: Writes[K] }

@@ -12,6 +12,7 @@ import type { Writes } from '../persist/writes.ts'
 import { type AppendDeps, advance } from './advance.ts'
 import { ensureLoaded } from './load-room.ts'
 import { concernsOthers, outboundWrites } from './outbound.ts'
+import { policyOf, recommended } from './policy-server.ts'
 import { authStateOf, prevEventsMax, type Room, type StateEntry, type StateKey } from './room.ts'
 
 /** An event as a local user wants it. */
@@ -61,7 +62,7 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   const hashes = rules.eventReferencesHaveHashes
     ? { reference_hashes: await deps.referenceHashes.of(rules, [...prev_events, ...auth_events]) }
     : undefined
-  const built = buildEvent(
+  let built = buildEvent(
     rules,
     {
       room_id: room.room_id,
@@ -83,6 +84,17 @@ export async function appendEvent(deps: AppendDeps, room: Room, draft: Draft): P
   if (room.extremities.length === 0) room.room_id = pdu.room_id
   const verdict = checkAuth(rules, pdu, authStateOf(room))
   if (!verdict.allowed) throw new MatrixError('M_FORBIDDEN', verdict.reason)
+  const policy = policyOf(room, draft)
+  if (policy) {
+    const answer = await recommended(deps.policyServers, room, policy, built)
+    if ('refusal' in answer) {
+      throw (
+        answer.refusal ??
+        new MatrixError('M_FORBIDDEN', `The policy server ${policy.via} does not sign as the room asks`)
+      )
+    }
+    built = answer.event
+  }
 
   const outbound = concernsOthers(room, draft, deps.serverName)
   const next = deps.nids.next()

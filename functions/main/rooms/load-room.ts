@@ -8,7 +8,13 @@ import { stateMapKey } from '../persist/state-types.ts'
 import type { Extremity, LocalMember, Room, RoomSummary, StateEntry, StateKey } from './room.ts'
 
 /** Loaded with the room: what nearly every authorisation needs. Members are loaded as they speak. */
-const loadedTypes = ['m.room.create', 'm.room.power_levels', 'm.room.join_rules', 'm.room.history_visibility']
+const loadedTypes = [
+  'm.room.create',
+  'm.room.power_levels',
+  'm.room.join_rules',
+  'm.room.history_visibility',
+  'm.room.policy',
+]
 
 interface StateRow {
   type: string

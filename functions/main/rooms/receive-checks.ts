@@ -1,14 +1,17 @@
-/** Checks 4 to 6 on receipt of an event: by its auth events, by the state before it, and by the room's current state.
+/** Checks 4 to 7 on receipt of an event: by its auth events, by the state before it, by the room's current state, and by
+ *  its policy server.
  *  https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu */
 import { authStateOf as authStateOfEvents, checkAuth, checkAuthEvents } from '../../../shared/core/auth-rules.ts'
 import { authEventKeys } from '../../../shared/core/auth-selection.ts'
 import type { AuthVerdict } from '../../../shared/core/auth-verdict.ts'
 import type { RoomRules } from '../../../shared/core/room-versions.ts'
+import type { StoredEvent } from '../../../shared/matrix/event-format.ts'
 import type { EventId, RoomId } from '../../../shared/matrix/ids.ts'
 import type { Pdu } from '../../../shared/matrix/pdu.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import { stateMapKey } from '../persist/state-types.ts'
 import { ensureLoaded, loadEvents } from './load-room.ts'
+import { type PolicyServers, policyOf, recommended } from './policy-server.ts'
 import { type NamedState, rejectedFlag, softFailedFlag } from './resolve-room.ts'
 import { authStateOf, type Room, type StateKey } from './room.ts'
 
@@ -65,4 +68,18 @@ export async function checkReceived(
   const byCurrent = checkAuth(rules, pdu, authStateOf(room))
   if (byCurrent.allowed) return accepted
   return before ? { flags: softFailedFlag, reason: byCurrent.reason } : rejected(byCurrent)
+}
+
+/** Check 7: the event with the signature of the room's policy server, where it has one, and what that means for it. */
+export async function checkByPolicy(
+  servers: PolicyServers,
+  room: Room,
+  event: StoredEvent,
+): Promise<{ readonly event: StoredEvent; readonly verdict: Verdict }> {
+  const policy = policyOf(room, event.pdu)
+  if (!policy) return { event, verdict: accepted }
+  const answer = await recommended(servers, room, policy, event)
+  if ('event' in answer) return { event: answer.event, verdict: accepted }
+  const reason = answer.refusal?.message ?? `${policy.via} does not recommend it`
+  return { event, verdict: { flags: softFailedFlag, reason } }
 }

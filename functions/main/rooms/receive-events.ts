@@ -3,11 +3,12 @@
  *  by who received them. https://spec.matrix.org/v1.19/server-server-api/#checks-performed-on-receipt-of-a-pdu */
 import type { StoredEvent } from '../../../shared/matrix/event-format.ts'
 import type { EventId, RoomId } from '../../../shared/matrix/ids.ts'
+import type { Pdu } from '../../../shared/matrix/pdu.ts'
 import { advance } from './advance.ts'
 import type { RoomEngine, RoomTask } from './engine.ts'
 import { ensureLoaded } from './load-room.ts'
 import { outboundWrites } from './outbound.ts'
-import { checkReceived, type Verdict } from './receive-checks.ts'
+import { checkByPolicy, checkReceived, type Verdict } from './receive-checks.ts'
 import { receiveForked } from './receive-forked.ts'
 import { type KnownEvent, ReceivedBatch } from './received-batch.ts'
 import { chainOf, hiddenWrite, mayRedact, type ReceivedEvent } from './received-event.ts'
@@ -115,9 +116,11 @@ async function receiveOne(
   if (pdu.redacts !== undefined && batch.fresh.size > 0) return undefined
 
   const authPdus = auth.found.map((one) => one.pdu)
-  const verdict = await checkReceived(deps.sql, room, pdu, { authEvents: authPdus })
+  let verdict = await checkReceived(deps.sql, room, pdu, { authEvents: authPdus })
+  let asStored = event
+  if (verdict.flags === 0) ({ event: asStored, verdict } = await checkByPolicy(deps.policyServers, room, event))
   if (verdict.flags !== 0) {
-    const state_root = room.state_root
+    const state_root = await rootAfterHidden(engine, task, pdu, { event_nid, flags: verdict.flags })
     task.write({
       events: [hiddenWrite(room, received, { state_root, flags: verdict.flags })],
       ...(pdu.state_key === undefined || received.placed
@@ -127,7 +130,7 @@ async function receiveOne(
     batch.fresh.set(pdu.event_id, {
       ...knownAs(event, event_nid, verdict),
       state_root,
-      pdu: { ...pdu, rejected: true },
+      pdu: verdict.flags === rejectedFlag ? { ...pdu, rejected: true } : pdu,
     })
     return receiptOf(verdict)
   }
@@ -138,7 +141,7 @@ async function receiveOne(
   const redacts =
     pdu.redacts !== undefined && (await mayRedact(deps.sql, room, pdu, pdu.redacts)) ? pdu.redacts : undefined
   task.write(
-    await advance(deps, room, event, {
+    await advance(deps, room, asStored, {
       event_nid,
       auth_event_nids: auth.found.map((one) => one.event_nid),
       redacts,
@@ -148,6 +151,19 @@ async function receiveOne(
   )
   batch.fresh.set(pdu.event_id, { ...knownAs(event, event_nid, verdict), state_root: room.state_root, pdu })
   return { outcome: 'accepted' }
+}
+
+/** The state after an event that nobody is shown: a soft-failed one counts in what follows it, a rejected one does not. */
+async function rootAfterHidden(
+  { deps }: RoomEngine,
+  { room, write }: RoomTask,
+  { type, state_key }: Pdu,
+  { event_nid, flags }: { readonly event_nid: number; readonly flags: number },
+): Promise<number> {
+  if (state_key === undefined || flags === rejectedFlag) return room.state_root
+  const tree = await deps.stateTrees.apply(room.state_root, room.room_nid, [{ type, state_key, event_nid }])
+  write({ state: tree.writes })
+  return tree.root_id
 }
 
 function followsAll(room: Room, previous: readonly KnownEvent[]): boolean {

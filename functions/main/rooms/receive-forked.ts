@@ -9,7 +9,7 @@ import { currentStateWrites, replaceState } from './current-state.ts'
 import type { RoomEngine, RoomTask } from './engine.ts'
 import { membershipIn, profileIn, relationOf, rowOf, threadRootOf } from './event-row.ts'
 import { loadEvents } from './load-room.ts'
-import { checkReceived, type Verdict } from './receive-checks.ts'
+import { checkByPolicy, checkReceived, type Verdict } from './receive-checks.ts'
 import { chainOf, hiddenWrite, mayRedact, type ReceivedEvent } from './received-event.ts'
 import { redactionWrites } from './redact.ts'
 import { behindHidden, type NamedState, rejectedFlag, resolveRoots } from './resolve-room.ts'
@@ -26,9 +26,11 @@ export async function receiveForked(engine: RoomEngine, task: RoomTask, received
   const { root, writes } =
     roots.length === 1 && only !== undefined ? { root: only, writes: {} } : await rootOf(engine, room, only, state)
   const authEvents = auth.map((one) => one.pdu)
-  const verdict = await checkReceived(deps.sql, room, event.pdu, { authEvents, before: state })
+  let verdict = await checkReceived(deps.sql, room, event.pdu, { authEvents, before: state })
+  let asStored = event
+  if (verdict.flags === 0) ({ event: asStored, verdict } = await checkByPolicy(deps.policyServers, room, event))
   if (writes.state) task.write(writes)
-  await store(engine, task, { ...received, verdict, before: { root, state } })
+  await store(engine, task, { ...received, event: asStored, verdict, before: { root, state } })
   return verdict
 }
 
