@@ -1,4 +1,14 @@
 /** Everything that the federation role serves. */
+import {
+  makeJoin,
+  makeKnock,
+  makeLeave,
+  sendJoin,
+  sendJoinV1,
+  sendKnock,
+  sendLeave,
+  sendLeaveV1,
+} from './memberships.ts'
 import { getKeysOfServer, postKeysOfServers } from './notary.ts'
 import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
 import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
@@ -17,4 +27,12 @@ export const federationRoutes = [
   queryDirectory,
   queryAnything,
   sendTransaction,
+  makeJoin,
+  sendJoin,
+  sendJoinV1,
+  makeLeave,
+  sendLeave,
+  sendLeaveV1,
+  makeKnock,
+  sendKnock,
 ] as const

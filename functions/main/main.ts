@@ -28,6 +28,7 @@ import { createAccounts } from './commands/accounts/accounts.ts'
 import { consentHandlers } from './commands/accounts/consent.ts'
 import { validityHandlers } from './commands/accounts/validity.ts'
 import { delayedEventHandlers } from './commands/delayed-events.ts'
+import { federationMembershipHandlers } from './commands/federation/membership.ts'
 import { serverKeyHandlers } from './commands/federation/server-keys.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
@@ -304,6 +305,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...consentHandlers({ sql, committer, clock, config, links }),
     ...validityHandlers({ sql, committer, clock, config, queue, links, outbox }),
     ...serverKeyHandlers({ committer, clock }),
+    ...federationMembershipHandlers(roomDeps),
     receivePdus: inbound.receivePdus,
     receiveEdus: receiveEdusHandler({ handlers: [], log }),
   }

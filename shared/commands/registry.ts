@@ -4,6 +4,7 @@ import { accountCommands } from './accounts.ts'
 import type { CommandClient } from './define.ts'
 import { delayedEventCommands } from './delayed-events.ts'
 import { federationCommands } from './federation.ts'
+import { federationMembershipCommands } from './federation-membership.ts'
 import { keyCommands } from './keys.ts'
 import { mediaCommands } from './media.ts'
 import { pushRuleCommands } from './push-rules.ts'
@@ -36,5 +37,6 @@ export const commands = {
   ...delayedEventCommands,
   ...registrationTokenCommands,
   ...federationCommands,
+  ...federationMembershipCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

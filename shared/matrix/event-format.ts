@@ -193,12 +193,20 @@ function redactedContent(rules: EventRules, type: string, value: JsonObject, tex
 
 function references(rules: EventRules, draft: EventDraft, ids: readonly EventId[]): string {
   if (!rules.eventReferencesHaveHashes) return JSON.stringify(ids)
-  return canonicalJson(
-    ids.map((id) => {
-      const sha256 = draft.reference_hashes?.get(id)
-      return [id, sha256 === undefined ? {} : { sha256 }]
-    }),
-  )
+  return canonicalJson(wireReferences(rules, ids, draft.reference_hashes))
+}
+
+/** As they are on the wire: with their hashes in the versions that have those. */
+export function wireReferences(
+  rules: EventRules,
+  ids: readonly EventId[],
+  hashes: ReadonlyMap<EventId, string> | undefined,
+): JsonValue[] {
+  if (!rules.eventReferencesHaveHashes) return [...ids]
+  return ids.map((id) => {
+    const sha256 = hashes?.get(id)
+    return [id, sha256 === undefined ? {} : { sha256 }]
+  })
 }
 
 /** Where the server chooses event ids, ours are a hash of the event: unique without randomness or a counter. */

@@ -3,6 +3,7 @@ import type { EventId, RoomId, UserId } from '../matrix/ids.ts'
 import type { TimelineEvent } from '../timeline/timeline-event.ts'
 import { eventColumns, type StoredEvent, timelineEvents } from './events.ts'
 import { fromPgText, pgText, type ReadSql } from './sql.ts'
+import { strippedTypes } from './stripped-state.ts'
 
 const int8 = 20
 const text = 25
@@ -225,20 +226,10 @@ export async function strippedState(
   const rows = await sql<StoredState[]>`
     select ${stateColumns(sql)} from current_state c join events e using (event_nid)
     where c.room_nid = any(${sql.array([...rooms], int8)}::bigint[])
-      and ((c.type = any(${sql.array(strippedTypes, text)}::text[]) and c.state_key = '')
+      and ((c.type = any(${sql.array([...strippedTypes], text)}::text[]) and c.state_key = '')
         or (c.type = 'm.room.member' and c.state_key = ${user}))`
   return stateByRoom(rows)
 }
-
-const strippedTypes = [
-  'm.room.create',
-  'm.room.name',
-  'm.room.avatar',
-  'm.room.topic',
-  'm.room.join_rules',
-  'm.room.canonical_alias',
-  'm.room.encryption',
-]
 
 /** Events by surrogate, whether or not they have a place in a timeline. */
 export async function stateEventsByNid(sql: ReadSql, nids: readonly number[]): Promise<Map<number, StateRow[]>> {

@@ -36,6 +36,7 @@ const recordedRows = (key: string) => mains.database.sql<{ scope: string; key: s
 /** Their answers are new tokens each time, and the ones before stay as good, or end because nobody has seen them. */
 const answersAnew = new Set<CommandName>([
   'createLoginToken',
+  'makeMembershipEvent',
   'createOpenIdToken',
   'createConsentToken',
   'refreshSession',

@@ -9,7 +9,7 @@ import type { MainClient } from '../../shared/commands/registry.ts'
 import { shardOf } from '../../shared/commands/shards.ts'
 import type { UrlPreviewKey } from '../../shared/commands/url-previews.ts'
 import { rulesOf } from '../../shared/core/room-versions.ts'
-import { buildEvent } from '../../shared/matrix/event-format.ts'
+import { buildEvent, type EventDraft } from '../../shared/matrix/event-format.ts'
 import type { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../../shared/matrix/ids.ts'
 import { generateSigningKey, type SigningKey, signJson } from '../../shared/matrix/signatures.ts'
 import { newObjectKey } from '../../shared/media/store.ts'
@@ -452,6 +452,20 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
         generateSigningKey('a'),
       )
       return { room_id, room_version: '12', origin, events: [{ event_id: pdu.event_id, envelope, content }] }
+    },
+    async makeMembershipEvent() {
+      const { room_id } = await room()
+      return { room_id, user_id: `@${next()}:hs2` as UserId, membership: 'join' }
+    },
+    async receiveMembership() {
+      const { room_id } = await room()
+      const origin = 'hs2' as ServerName
+      const user_id = `@${next()}:${origin}` as UserId
+      const { room_version, event } = await main.makeMembershipEvent({ room_id, user_id, membership: 'join' })
+      const draft = event as unknown as EventDraft
+      const made = buildEvent(rulesOf(room_version)!, draft, origin, generateSigningKey('a'))
+      const { pdu, envelope, content } = made
+      return { room_id, room_version, origin, event: { event_id: pdu.event_id, envelope, content } }
     },
     receiveEdus: async () => ({ origin: 'hs2' as ServerName, edus: [{ edu_type: 'org.example.none', content: {} }] }),
     async copyRoomPushRules() {

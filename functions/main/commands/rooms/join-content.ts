@@ -11,8 +11,13 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { authStateOf, membershipOf, type Room, statePdu } from '../../rooms/room.ts'
 
 /** What a join's content needs besides the profile: nothing, or who authorises it. Throws M_FORBIDDEN where the room is
- *  restricted and the user fulfils none of its conditions. */
-export async function joinContent(deps: { readonly sql: MainSql }, room: Room, user: UserId): Promise<JsonObject> {
+ *  restricted and the user fulfils none of its conditions. `remote`: a user of another server, who may find a server that
+ *  can say more than this one. */
+export async function joinContent(
+  deps: { readonly sql: MainSql; readonly remote?: boolean },
+  room: Room,
+  user: UserId,
+): Promise<JsonObject> {
   const { rules } = room
   if (!rules.restrictedJoins) return {}
   const membership = membershipOf(room, user)
@@ -27,10 +32,18 @@ export async function joinContent(deps: { readonly sql: MainSql }, room: Room, u
   }
   const rooms = allowedRooms(content)
   if (rooms.length === 0 || !(await isJoinedToAny(deps.sql, user, rooms))) {
+    // https://spec.matrix.org/v1.19/server-server-api/#restricted-rooms
+    if (deps.remote && rooms.length > 0 && !(await isInAll(deps.sql, rooms))) {
+      throw new MatrixError('M_UNABLE_TO_AUTHORISE_JOIN', 'This server is not in all rooms that may let the user in')
+    }
     throw new MatrixError('M_FORBIDDEN', 'You are in none of the rooms whose members may join this one')
   }
   const authoriser = authoriserIn(room)
-  if (!authoriser) throw new MatrixError('M_FORBIDDEN', 'Nobody on this server may let you into the room')
+  if (!authoriser) {
+    throw deps.remote
+      ? new MatrixError('M_UNABLE_TO_GRANT_JOIN', 'Nobody on this server may let the user into the room')
+      : new MatrixError('M_FORBIDDEN', 'Nobody on this server may let you into the room')
+  }
   return { join_authorised_via_users_server: authoriser }
 }
 
@@ -50,6 +63,13 @@ async function isJoinedToAny(sql: MainSql, user: UserId, rooms: readonly RoomId[
     select 1 from memberships m join rooms r using (room_nid)
     where m.user_id = ${user} and m.membership = 'join' and r.room_id in ${sql(rooms)} limit 1`
   return found !== undefined
+}
+
+async function isInAll(sql: MainSql, rooms: readonly RoomId[]): Promise<boolean> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*) as count from rooms r where r.room_id in ${sql(rooms)}
+      and exists (select from memberships m where m.room_nid = r.room_nid and m.membership = 'join' and m.local)`
+  return row?.count === rooms.length
 }
 
 /** A joined user of this server who may invite: the most powerful, so that the join outlasts changes of lesser ones. */

@@ -1,0 +1,28 @@
+/** Commands by which users of other servers come and go. */
+import * as v from 'valibot'
+import { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts'
+import { defineCommand } from './define.ts'
+import { Content } from './rooms.ts'
+
+/** An event whose format, hash and signatures were checked, in the two texts that are stored. */
+export const CheckedEvent = v.object({ event_id: EventId, envelope: v.string(), content: v.string() })
+
+export const federationMembershipCommands = {
+  /** A member event as the user's own server may complete, sign and send it. Throws M_FORBIDDEN where the rules would not
+   *  let it in, and what restricted rooms say of a join that this server can't let in. Stores nothing. */
+  makeMembershipEvent: defineCommand({
+    name: 'makeMembershipEvent',
+    request: v.object({ room_id: RoomId, user_id: UserId, membership: v.picklist(['join', 'leave', 'knock']) }),
+    response: v.object({ room_version: v.string(), event: Content }),
+    shard: ({ room_id }) => room_id,
+    repetition: 'harmless',
+  }),
+  /** Takes that event when it comes back. Throws M_FORBIDDEN where it is not let in. */
+  receiveMembership: defineCommand({
+    name: 'receiveMembership',
+    request: v.object({ room_id: RoomId, room_version: v.string(), origin: ServerName, event: CheckedEvent }),
+    response: v.object({}),
+    shard: ({ room_id }) => room_id,
+    repetition: 'harmless',
+  }),
+} as const
