@@ -56,6 +56,12 @@ export async function openDatabase(config: Config, onRestart: (reason: string) =
   }
 }
 
+/** The URL of the embedded database that runs now, for others of its user; undefined where none does. */
+export async function embeddedDatabaseUrl(config: Config): Promise<string | undefined> {
+  const { runningPostgresUrl } = await import('./embedded-postgres.ts')
+  return runningPostgresUrl(path.join(config.data_dir, 'postgres'), database)
+}
+
 /** Makes the database where it is missing, also after a first start that was interrupted; returns its URL. */
 export async function ensureDatabase(server: EmbeddedPostgres): Promise<string> {
   const admin = connectForWriting({ url: server.url('postgres'), connections: 1, applicationName: 'ganglion-setup' })

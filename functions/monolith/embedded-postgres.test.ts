@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { connectForReading } from '../../shared/storage/sql.ts'
-import { type EmbeddedPostgres, startEmbeddedPostgres } from './embedded-postgres.ts'
+import { type EmbeddedPostgres, runningPostgresUrl, startEmbeddedPostgres } from './embedded-postgres.ts'
 
 let folder: string
 beforeAll(() => {
@@ -20,6 +20,7 @@ async function answer(server: EmbeddedPostgres): Promise<unknown> {
 
 test('makes a database, takes over one that is running, and leaves none behind', async () => {
   const dir = path.join(folder, 'postgres')
+  expect(runningPostgresUrl(dir, 'x')).toBeUndefined()
   const first = await startEmbeddedPostgres({ dir, unsafeFast: true })
   expect(first.created).toBe(true)
   expect(await answer(first)).toBe(1)
@@ -28,7 +29,9 @@ test('makes a database, takes over one that is running, and leaves none behind',
   const second = await startEmbeddedPostgres({ dir, unsafeFast: true })
   expect(second.created).toBe(false)
   expect(await answer(second)).toBe(1)
+  expect(runningPostgresUrl(dir, 'postgres')).toBe(second.url('postgres'))
   await second.stop()
+  expect(runningPostgresUrl(dir, 'postgres')).toBeUndefined()
 
   const third = await startEmbeddedPostgres({ dir, unsafeFast: true })
   expect(third.created).toBe(false)

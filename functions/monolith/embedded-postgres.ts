@@ -107,6 +107,18 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   }
 }
 
+/** Where the cluster of that folder answers, by its pid file; undefined where it does not run. Changes nothing. */
+export function runningPostgresUrl(dir: string, database: string): string | undefined {
+  const cluster = path.join(path.resolve(dir), 'cluster')
+  const [pid, folder, , , socketFolder] = pidFile(cluster) ?? []
+  const isThere = folder === cluster && isAlive(Number(pid)) && servesCluster(Number(pid), cluster) !== false
+  return isThere && socketFolder ? urlOf(socketFolder, database) : undefined
+}
+
+function urlOf(socketFolder: string, database: string): string {
+  return `postgres://${superuser}@localhost/${database}?host=${encodeURIComponent(socketFolder)}`
+}
+
 function handle(server: {
   pid: number
   socketFolder: string
@@ -117,7 +129,7 @@ function handle(server: {
   let stopping = false
   return {
     created: server.created,
-    url: (database) => `postgres://${superuser}@localhost/${database}?host=${encodeURIComponent(server.socketFolder)}`,
+    url: (database) => urlOf(server.socketFolder, database),
     ended: new Promise((resolve) => {
       server.ended.then((reason) => {
         if (!stopping) resolve(reason)

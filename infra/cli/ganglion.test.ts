@@ -34,6 +34,7 @@ describe('ganglion', () => {
     'register-user',
     'migrate',
     'doctor',
+    'explain',
     'resolve-state',
     'generate-docs',
   ])('%s --help explains it', (command) => {

@@ -34,6 +34,10 @@ const commands: Readonly<Record<string, { summary: string; load: () => Promise<C
     summary: 'say whether other servers find, trust and understand this one, or another',
     load: async () => (await import('./doctor.ts')).doctor,
   },
+  explain: {
+    summary: 'say what became of an event: checks, storage, and which servers have it',
+    load: async () => (await import('./explain.ts')).explain,
+  },
   'resolve-state': {
     summary: 'resolve state sets given as JSON lines on standard input',
     load: async () => (await import('./resolve-state.ts')).resolveState,
