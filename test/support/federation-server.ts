@@ -10,6 +10,8 @@ import { type TestMain, testMain } from './main.ts'
 export interface FederationServer {
   readonly main: TestMain
   readonly server_name: string
+  /** For requests that `ask` would not make. */
+  readonly app: Hono
   /** A request as it comes, signed by whoever is given. */
   ask(
     method: string,
@@ -52,6 +54,7 @@ export async function federationServer(options: {
   return {
     main,
     server_name,
+    app,
     async ask(method, uri, { by, body, authorization } = {}) {
       const header =
         authorization ??
