@@ -29,6 +29,7 @@ import { consentHandlers } from './commands/accounts/consent.ts'
 import { validityHandlers } from './commands/accounts/validity.ts'
 import { delayedEventHandlers } from './commands/delayed-events.ts'
 import { federationMembershipHandlers } from './commands/federation/membership.ts'
+import { serverAliveHandler } from './commands/federation/server-alive.ts'
 import { serverKeyHandlers } from './commands/federation/server-keys.ts'
 import { createKeys } from './commands/keys/index.ts'
 import { createPushRules } from './commands/push-rules.ts'
@@ -50,6 +51,7 @@ import { receiveEdusHandler } from './federation/edus/index.ts'
 import { createEventFetcher } from './federation/fetch-events.ts'
 import { createInbound, type Inbound } from './federation/inbound.ts'
 import { createPolicyServers } from './federation/policy-servers.ts'
+import { type Outgoing, startOutgoing } from './federation/sending/outgoing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
@@ -189,6 +191,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     }),
   }
   const roomCommands = roomHandlers(roomDeps)
+  const outgoing = startOutgoing({ sql, replication, clock, config, client: federation.client, log })
   const inbound = createInbound({ sql, clock, engine: rooms, fetcher: createEventFetcher(federation), log })
   const departures = createDepartures({
     sql,
@@ -306,6 +309,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...validityHandlers({ sql, committer, clock, config, queue, links, outbox }),
     ...serverKeyHandlers({ committer, clock }),
     ...federationMembershipHandlers(roomDeps),
+    serverAlive: serverAliveHandler({ sql, committer }),
     receivePdus: inbound.receivePdus,
     receiveEdus: receiveEdusHandler({ handlers: [], log }),
   }
@@ -313,12 +317,14 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
   Object.assign(everywhere, runner ? createRoutedClient(runner, sharing.remote) : handlers)
-  const follow = ownership && followShards(ownership, { rooms, transactions, departures, delayedSends, inbound })
+  const follow =
+    ownership && followShards(ownership, { rooms, transactions, departures, delayedSends, inbound, outgoing })
   // Of one writer all that is left over is its own.
   if (!ownership) {
     departures.resume()
     delayedSends.gained(allShards)
     inbound.gained(allShards)
+    outgoing.gained(allShards)
   }
   return {
     commands: runner ? everywhere : outages.guard(handlers),
@@ -329,6 +335,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await delayedSends.close()
+      await outgoing.close()
       await inbound.close()
       await stopPruning()
       await stopSweeping()
@@ -381,6 +388,7 @@ function followShards(
     readonly departures: Departures
     readonly delayedSends: DelayedSends
     readonly inbound: Inbound
+    readonly outgoing: Outgoing
   },
 ): () => void {
   const offGained = ownership.onGained((shards) => {
@@ -390,11 +398,13 @@ function followShards(
     of.departures.resume()
     of.delayedSends.gained(shards)
     of.inbound.gained(shards)
+    of.outgoing.gained(shards)
   })
   const offLost = ownership.onLost((shards) => {
     const lost = new Set(shards)
     of.rooms.roomsLost((room_id) => lost.has(shardOf(room_id)))
     of.delayedSends.lost(shards)
+    of.outgoing.lost(shards)
   })
   return () => {
     offGained()

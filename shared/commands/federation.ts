@@ -27,6 +27,15 @@ export const federationCommands = {
     repetition: 'harmless',
   }),
 
+  /** A server that was taken for dead gave a sign of life: what waits for it is sent at once. */
+  serverAlive: defineCommand({
+    name: 'serverAlive',
+    request: v.object({ server_name: ServerName }),
+    response: v.object({}),
+    shard: () => undefined,
+    repetition: 'harmless',
+  }),
+
   /** Events of one room that another server sent: of the room's version, with their content hashed and all signatures
    *  checked. Answered when they are stored, or wait durably for what they build on. */
   receivePdus: defineCommand({

@@ -8,7 +8,7 @@ import { isJsonObject, type JsonObject, type JsonValue } from '../matrix/json-va
 import { MatrixError } from '../matrix/matrix-error.ts'
 import { parseJson } from '../matrix/parse-json.ts'
 import { type SigningKey, signText } from '../matrix/signatures.ts'
-import { formatXMatrix, signedRequestText } from '../matrix/x-matrix.ts'
+import { formatXMatrix, signedRequestText, signedTextOf } from '../matrix/x-matrix.ts'
 import type { Discovery } from './discovery.ts'
 import type { ServerRules } from './server-rules.ts'
 
@@ -17,6 +17,8 @@ export interface FederationRequest {
   /** Begins with `/_matrix/`, percent-encoded, with its query. */
   readonly uri: string
   readonly body?: JsonObject
+  /** In place of `body`: the same as canonical JSON, which is signed and sent as it is. */
+  readonly canonicalBody?: string
   readonly signal?: AbortSignal
   readonly limits?: Partial<EgressLimits>
   /** What the answer may be; JSON where nothing is said. */
@@ -64,8 +66,12 @@ export function createFederationClient(deps: {
 }): FederationClient {
   const { server_name: origin, signingKey, discovery, egress, rules } = deps
 
-  function authorization(server: ServerName, { method, uri, body }: FederationRequest): string {
-    const text = signedRequestText({ method, uri, origin, destination: server, content: body as JsonValue | undefined })
+  function authorization(server: ServerName, { method, uri, body, canonicalBody }: FederationRequest): string {
+    const request = { method, uri, origin, destination: server }
+    const text =
+      canonicalBody === undefined
+        ? signedRequestText({ ...request, content: body as JsonValue | undefined })
+        : signedTextOf(request, canonicalBody)
     return formatXMatrix({ origin, destination: server, key: signingKey.keyId, sig: signText(text, signingKey) })
   }
 
@@ -73,7 +79,8 @@ export function createFederationClient(deps: {
     if (server === origin || !rules.allows(server)) {
       throw new RemoteError('denied', `This server does not send requests to ${server}`)
     }
-    const { method, uri, body, signal, limits, accept = 'application/json', decode = true } = request
+    const { method, uri, signal, limits, accept = 'application/json', decode = true } = request
+    const body = request.canonicalBody ?? (request.body === undefined ? undefined : JSON.stringify(request.body))
     const headers = {
       accept,
       authorization: authorization(server, request),
@@ -89,7 +96,7 @@ export function createFederationClient(deps: {
           method,
           headers,
           decode,
-          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+          ...(body === undefined ? {} : { body }),
           ...(signal ? { signal } : {}),
           ...(limits ? { limits } : {}),
         })

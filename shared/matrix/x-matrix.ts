@@ -53,6 +53,12 @@ export function formatXMatrix({ origin, destination, key, sig }: Required<XMatri
   return `X-Matrix origin="${origin}",destination="${destination}",key="${key}",sig="${sig}"`
 }
 
+/** As `signedRequestText`, of a body that is canonical JSON already: nothing is read or written anew. */
+export function signedTextOf(request: Omit<SignedRequest, 'content'>, canonicalContent: string): string {
+  const rest = canonicalJsonLoose({ ...request })
+  return `{"content":${canonicalContent},${rest.slice(1)}`
+}
+
 /** The text that a request's signature is on. Throws CanonicalJsonError where the body has none. */
 export function signedRequestText({ content, ...request }: SignedRequest): string {
   return canonicalJsonLoose(content === undefined ? request : { ...request, content })

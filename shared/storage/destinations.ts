@@ -15,3 +15,9 @@ export async function silentServers(
     where server_name = any(${sql.array([...servers], 25)}::text[]) and retry_ts > ${now}`
   return new Set(rows.map((row) => row.server_name))
 }
+
+/** Whether the last attempt to send to the server failed. */
+export async function isFailing(sql: ReadSql, server_name: ServerName): Promise<boolean> {
+  const [row] = await sql`select from destinations where server_name = ${server_name} and attempts > 0`
+  return row !== undefined
+}

@@ -433,6 +433,7 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       const key = { key_id, public_key, valid_until_ts: 1, expired_ts: null }
       return { servers: [{ server_name, keys: [key], document: { server_name }, valid_until_ts: 1 }] }
     },
+    serverAlive: async () => ({ server_name: `${next()}.example` as ServerName }),
     async receivePdus() {
       const { room_id, user_id } = await room()
       const origin = 'hs2' as ServerName
