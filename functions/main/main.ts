@@ -48,6 +48,9 @@ import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { receiveEdusHandler } from './federation/edus/index.ts'
+import { presenceEdu } from './federation/edus/presence.ts'
+import { receiptEdu } from './federation/edus/receipts.ts'
+import { typingEdu } from './federation/edus/typing.ts'
 import { createEventFetcher } from './federation/fetch-events.ts'
 import { createInbound, type Inbound } from './federation/inbound.ts'
 import { createPolicyServers } from './federation/policy-servers.ts'
@@ -246,6 +249,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     replication,
     ephemeral,
     clock,
+    serverName,
     onError: (err) => log.error({ err }, 'a background write failed'),
   })
   const stopPruning = whileOwned(ownership, ephemeralShard, () =>
@@ -311,7 +315,18 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...federationMembershipHandlers(roomDeps),
     serverAlive: serverAliveHandler({ sql, committer }),
     receivePdus: inbound.receivePdus,
-    receiveEdus: receiveEdusHandler({ handlers: [], log }),
+    receiveEdus: receiveEdusHandler({
+      handlers: [
+        typingEdu({ sql, setTyping: (request) => everywhere.setTyping(request) }),
+        presenceEdu({
+          sql,
+          enabled: config.presence.enabled,
+          receivePresence: (request) => everywhere.receivePresence(request),
+        }),
+        receiptEdu({ sql, committer }),
+      ],
+      log,
+    }),
   }
   const runner =
     sharing &&

@@ -44,6 +44,28 @@ export const userDataCommands = {
     shard: () => ephemeralShard,
     repetition: 'harmless',
   }),
+  /** Of users of other servers, as these say. */
+  receivePresence: defineCommand({
+    name: 'receivePresence',
+    request: v.object({
+      updates: v.pipe(
+        v.array(
+          v.object({
+            user_id: UserId,
+            presence: PresenceState,
+            currently_active: v.boolean(),
+            /** In ms before the command. Absent: as it was. */
+            last_active_ago: v.optional(v.number()),
+            status_msg: v.optional(v.string()),
+          }),
+        ),
+        v.maxLength(1_000),
+      ),
+    }),
+    response: noReply,
+    shard: () => ephemeralShard,
+    repetition: 'harmless',
+  }),
   /** An empty object takes the entry away. */
   setAccountData: defineCommand({
     name: 'setAccountData',

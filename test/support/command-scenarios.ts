@@ -323,6 +323,9 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       return { room_id, user_id, receipts: [{ receipt_type: 'm.read', event_id, thread_id: '' }], fully_read: event_id }
     },
     setTyping: async () => ({ ...(await room()), typing: true, timeout_ms: 30_000 }),
+    receivePresence: async () => ({
+      updates: [{ user_id: `@${next()}:hs2` as UserId, presence: 'online', currently_active: true }],
+    }),
     setPresence: async () => ({ user_id: (await user()).user_id, presence: 'online', source: 'client' }),
     setAccountData: async () => ({ user_id: (await user()).user_id, type: 'm.x', content: '{"a":1}' }),
     setTag: async () => ({ ...(await room()), tag: 'u.x', content: '{}' }),

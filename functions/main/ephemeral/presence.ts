@@ -9,6 +9,8 @@ import type { PresenceState } from '../../../shared/streams/presence.ts'
 
 /** Without a sync for this long the user is offline. */
 const syncLapseMs = 45_000
+/** The same without a word of the user's own server. */
+const remoteLapseMs = 30 * 60_000
 /** Without activity for this long an online user is no longer "currently active"; after the second, unavailable. */
 const currentlyActiveMs = 60_000
 const idleMs = 5 * 60_000
@@ -17,6 +19,14 @@ const flushMs = 60_000
 
 export interface PresenceTracker {
   set(update: { user_id: UserId; presence: PresenceState; status_msg?: string; source: 'sync' | 'client' }): void
+  /** Of a user of another server. */
+  setRemote(update: {
+    user_id: UserId
+    presence: PresenceState
+    currently_active: boolean
+    last_active_ago?: number | undefined
+    status_msg?: string | undefined
+  }): void
   /** Users whom another process knew as online: they lapse here, unless they are heard of again. */
   adopt(known: readonly Presence[]): void
   /** Another process goes on with it: writes what has not been written, and forgets. */
@@ -29,6 +39,8 @@ interface Tracked {
   shown: Presence
   /** When the user last polled; offline after `syncLapseMs` without. */
   seenTs: number
+  /** Its own server says how it is. */
+  remote: boolean
   dirty: boolean
 }
 
@@ -38,6 +50,8 @@ export function createPresence(deps: {
   store: WritableEphemeralStore
   clock: Clock
   onError: (error: unknown) => void
+  /** Absent: everybody is. */
+  isLocal?: (user_id: UserId) => boolean
 }): PresenceTracker {
   const { clock } = deps
   const online = new Map<UserId, Tracked>()
@@ -62,17 +76,22 @@ export function createPresence(deps: {
     for (const tracked of online.values()) {
       const { shown } = tracked
       if (shown.presence === 'offline') continue
-      if (now - tracked.seenTs > syncLapseMs) {
+      if (now - tracked.seenTs > (tracked.remote ? remoteLapseMs : syncLapseMs)) {
         show(tracked, { ...shown, presence: 'offline', currently_active: false })
-      } else if (shown.presence === 'online' && now - shown.last_active_ts > idleMs) {
-        show(tracked, { ...shown, presence: 'unavailable', currently_active: false })
-      } else if (shown.currently_active && now - shown.last_active_ts > currentlyActiveMs) {
-        show(tracked, { ...shown, currently_active: false })
-      }
+      } else if (!tracked.remote) idle(tracked, now)
     }
     if (now - lastFlushTs >= flushMs) {
       lastFlushTs = now
       flushing = flush().catch(deps.onError)
+    }
+  }
+
+  function idle(tracked: Tracked, now: number): void {
+    const { shown } = tracked
+    if (shown.presence === 'online' && now - shown.last_active_ts > idleMs) {
+      show(tracked, { ...shown, presence: 'unavailable', currently_active: false })
+    } else if (shown.currently_active && now - shown.last_active_ts > currentlyActiveMs) {
+      show(tracked, { ...shown, currently_active: false })
     }
   }
 
@@ -111,6 +130,7 @@ export function createPresence(deps: {
       const tracked: Tracked = online.get(user_id) ?? {
         shown: { user_id, presence: 'offline', last_active_ts: now, currently_active: false },
         seenTs: now,
+        remote: false,
         dirty: true,
       }
       online.set(user_id, tracked)
@@ -127,11 +147,34 @@ export function createPresence(deps: {
         currently_active: active,
       })
     },
+    setRemote({ user_id, presence, currently_active, last_active_ago, status_msg }) {
+      const now = clock.now()
+      const before = online.get(user_id)
+      const last_active_ts =
+        last_active_ago === undefined ? (before?.shown.last_active_ts ?? now) : now - last_active_ago
+      const shown: Presence = {
+        user_id,
+        presence,
+        last_active_ts,
+        currently_active,
+        ...(status_msg === undefined ? {} : { status_msg }),
+      }
+      const tracked: Tracked = before ?? {
+        shown: { user_id, presence: 'offline', last_active_ts, currently_active: false },
+        seenTs: now,
+        remote: true,
+        dirty: true,
+      }
+      online.set(user_id, tracked)
+      tracked.seenTs = now
+      show(tracked, shown)
+    },
     adopt(known) {
       const seenTs = clock.now()
       for (const shown of known) {
         if (shown.presence === 'offline' || online.has(shown.user_id)) continue
-        online.set(shown.user_id, { shown, seenTs, dirty: true })
+        const remote = deps.isLocal?.(shown.user_id) === false
+        online.set(shown.user_id, { shown, seenTs, remote, dirty: true })
       }
     },
     async abandon() {

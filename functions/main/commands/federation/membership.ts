@@ -44,7 +44,8 @@ export function federationMembershipHandlers({
           await joinContent({ sql, remote: true }, room, pdu.state_key as UserId)
         })
       }
-      const [receipt] = await receiveEvents(engine, room_id, [{ pdu, envelope, content }])
+      // Whoever joins sends the event to nobody else.
+      const [receipt] = await receiveEvents(engine, room_id, [{ pdu, envelope, content }], { outbound: true })
       switch (receipt?.outcome) {
         case 'accepted':
         case 'known':

@@ -2,6 +2,7 @@
 import type { Clock } from '../../../../shared/clock.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { userDataCommands } from '../../../../shared/commands/user-data.ts'
+import { type ServerName, serverNameOf } from '../../../../shared/matrix/ids.ts'
 import type { WritableEphemeralStore } from '../../../../shared/replication/ephemeral-store.ts'
 import type { Publisher, Replication } from '../../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
@@ -20,6 +21,7 @@ export interface UserDataDeps {
   readonly replication: Replication & Publisher
   readonly ephemeral: WritableEphemeralStore
   readonly clock: Clock
+  readonly serverName: ServerName
   /** Told of failures of background writes. */
   readonly onError: (error: unknown) => void
 }
@@ -37,7 +39,7 @@ export function createUserData(deps: UserDataDeps): UserData {
   const queue = createKeyedQueue()
   const common = { ...deps, queue, publisher: deps.replication, store: deps.ephemeral }
   const typing = createTyping(common)
-  const presence = createPresence(common)
+  const presence = createPresence({ ...common, isLocal: (user_id) => serverNameOf(user_id) === deps.serverName })
   let adopting: Promise<void> | undefined
   // Who leaves a room no longer types in it.
   const unsubscribe = deps.replication.subscribe('events', (update) => {

@@ -11,7 +11,9 @@ interface Deps {
   readonly presence: PresenceTracker
 }
 
-export function presenceAndTypingHandlers(deps: Deps): Pick<MainClient, 'setTyping' | 'setPresence'> {
+export function presenceAndTypingHandlers(
+  deps: Deps,
+): Pick<MainClient, 'setTyping' | 'setPresence' | 'receivePresence'> {
   return {
     async setTyping(request) {
       const [joined] = await deps.sql`
@@ -23,6 +25,10 @@ export function presenceAndTypingHandlers(deps: Deps): Pick<MainClient, 'setTypi
     },
     async setPresence({ user_id, presence, status_msg, source }) {
       deps.presence.set({ user_id, presence, source, ...(status_msg === undefined ? {} : { status_msg }) })
+      return {}
+    },
+    async receivePresence({ updates }) {
+      for (const update of updates) deps.presence.setRemote(update)
       return {}
     },
   }
