@@ -22,7 +22,7 @@ export interface PeerRequest {
 export interface PeerAnswer {
   readonly status?: number
   readonly headers?: Readonly<Record<string, string>>
-  readonly body?: JsonObject | string
+  readonly body?: JsonObject | string | Buffer
 }
 
 export interface FederationPeer {
@@ -99,7 +99,7 @@ export async function federationPeer({ keyPath, caPath }: TestAuthority): Promis
         ? await found.answer(request)
         : { status: 404, body: { errcode: 'M_UNRECOGNIZED', error: 'The peer does not answer that' } }
       outgoing.writeHead(status, { 'content-type': 'application/json', ...headers })
-      outgoing.end(typeof body === 'string' ? body : JSON.stringify(body))
+      outgoing.end(typeof body === 'string' || Buffer.isBuffer(body) ? body : JSON.stringify(body))
     },
   )
   await new Promise<void>((resolve) => server.listen(0, host, resolve))
