@@ -2,6 +2,7 @@
 import type { Clock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import type { Config } from '../../shared/config/schema.ts'
+import type { Federation } from '../../shared/federation/federation.ts'
 import type { Limiter } from '../../shared/http/rate-limit.ts'
 import { routesFor } from '../../shared/http/route.ts'
 import type { ProcessStatus } from '../../shared/metrics/process-status.ts'
@@ -16,6 +17,7 @@ export interface ClientDeps {
   readonly replication: Replication
   readonly ephemeral: EphemeralStore
   readonly clock: Clock
+  readonly federation: Federation
   /** How every process of the installation is, as each said last. */
   processes(): Promise<readonly ProcessStatus[]>
   /** For limits by something else than the caller, such as logins by account. */

@@ -1,4 +1,5 @@
 /** Everything that the federation role serves. */
+import { putInvite, putInviteV1 } from './invites.ts'
 import {
   makeJoin,
   makeKnock,
@@ -35,4 +36,6 @@ export const federationRoutes = [
   sendLeaveV1,
   makeKnock,
   sendKnock,
+  putInvite,
+  putInviteV1,
 ] as const

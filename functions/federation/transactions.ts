@@ -6,7 +6,7 @@ import { serverAcl } from '../../shared/core/server-acl.ts'
 import { checkPdus } from '../../shared/federation/check-pdus.ts'
 import type { StoredEvent } from '../../shared/matrix/event-format.ts'
 import { eventIdOf } from '../../shared/matrix/hashes.ts'
-import { RoomId, ServerName } from '../../shared/matrix/ids.ts'
+import { RoomId, ServerName, serverNameOf } from '../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
 import { parseJsonObject } from '../../shared/matrix/parse-json.ts'
@@ -75,8 +75,10 @@ async function receivePdus(
     Array.from(byRoom, async ([room_id, events]) => {
       const room = rooms.get(room_id)
       const refusal = room ? refusalOf(room, origin) : 'This server is not in the room'
-      if (!room || refusal !== undefined) refuse(room, events, refusal ?? '', results)
-      else await receiveInRoom(deps, origin, room_id, room, events, results)
+      if (!room || refusal !== undefined) {
+        const others = room && !room.joined ? await retract(deps, origin, room_id, room, events, results) : events
+        refuse(room, others, refusal ?? '', results)
+      } else await receiveInRoom(deps, origin, room_id, room, events, results)
     }),
   )
 }
@@ -88,6 +90,35 @@ function refusalOf(room: ReceivingRoom, origin: ServerName): string | undefined 
     return 'Your server is banned from the room'
   }
   return rulesOf(room.room_version) ? undefined : `Room version ${room.room_version} is not known`
+}
+
+/** What concerns users of this server in a room that it is not in: an invitation is taken back, a knock is refused. Returns the
+ *  other events. */
+async function retract(
+  deps: FederationDeps,
+  origin: ServerName,
+  room_id: RoomId,
+  { room_version }: ReceivingRoom,
+  wires: readonly JsonObject[],
+  results: Results,
+): Promise<JsonObject[]> {
+  const isOurs = ({ type, state_key, content }: JsonObject) =>
+    type === 'm.room.member' &&
+    typeof state_key === 'string' &&
+    serverNameOf(state_key) === deps.config.server_name &&
+    isJsonObject(content) &&
+    (content.membership === 'leave' || content.membership === 'ban')
+  const ours = wires.filter(isOurs)
+  const rules = rulesOf(room_version)
+  if (ours.length === 0 || !rules) return [...wires]
+  for (const checked of await checkPdus(deps.federation.keyRing, rules, ours)) {
+    if (!('event' in checked)) continue
+    const { pdu, envelope, content } = checked.event
+    results[pdu.event_id] = {}
+    const event = { event_id: pdu.event_id, envelope, content }
+    await deps.main.receiveRetraction({ room_id, room_version, origin, event })
+  }
+  return wires.filter((wire) => !isOurs(wire))
 }
 
 function refuse(room: ReceivingRoom | undefined, wires: readonly JsonObject[], error: string, results: Results): void {

@@ -53,6 +53,7 @@ import { receiptEdu } from './federation/edus/receipts.ts'
 import { typingEdu } from './federation/edus/typing.ts'
 import { createEventFetcher } from './federation/fetch-events.ts'
 import { createInbound, type Inbound } from './federation/inbound.ts'
+import { createMembershipElsewhere } from './federation/membership-elsewhere.ts'
 import { createPolicyServers } from './federation/policy-servers.ts'
 import { type Outgoing, startOutgoing } from './federation/sending/outgoing.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
@@ -184,6 +185,16 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     engine: rooms,
     transactions,
     creationTs: distinctTimes(clock),
+    elsewhere: createMembershipElsewhere({
+      sql,
+      nids,
+      committer,
+      engine: rooms,
+      federation,
+      serverName,
+      clock,
+      queue: createKeyedQueue(),
+    }),
     settingsFollow: (user_id, room_id) => everywhere.carryOverSettings({ user_id, room_id }),
     carryOver: createCarryOver({
       sql,

@@ -113,7 +113,8 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       observe: observed.observe,
       processes: async () => [observed.status.read()],
     }
-    const client = createClientRole(handlers)
+    const { federation } = main
+    const client = createClientRole({ ...handlers, federation })
     client.mount(app)
     const sync = createSyncRole({
       ...handlers,
@@ -121,7 +122,6 @@ export async function createMonolith(config: Config, options: MonolithOptions): 
       acknowledgeToDevice: main.commands.acknowledgeToDevice,
       onError: (err) => log.error({ err }, 'a part of a sync failed'),
     })
-    const { federation } = main
     const media = createMediaRole({ ...handlers, federation })
     media.mount(app)
     const context = roleContext(handlers)

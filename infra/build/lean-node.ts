@@ -8,6 +8,7 @@ const lazily = (module: string) => `const real = () => process.getBuiltinModule(
 const modules: Readonly<Record<string, string>> = {
   'node:tls': `${lazily('node:tls')}export const connect = (...args) => real().connect(...args)
 export const getCACertificates = (...args) => real().getCACertificates(...args)
+export const checkServerIdentity = (...args) => real().checkServerIdentity(...args)
 export default { connect }`,
   'node:https': `${lazily('node:https')}export const createServer = (...args) => real().createServer(...args)
 export const request = (...args) => real().request(...args)

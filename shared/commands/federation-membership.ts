@@ -25,4 +25,29 @@ export const federationMembershipCommands = {
     shard: ({ room_id }) => room_id,
     repetition: 'harmless',
   }),
+  /** An invitation of a user of this server, signed by it, to a room that another server holds. Throws M_NOT_FOUND for nobody
+   *  here, and M_INVITE_BLOCKED for who takes none. */
+  receiveInvite: defineCommand({
+    name: 'receiveInvite',
+    request: v.object({
+      room_id: RoomId,
+      room_version: v.string(),
+      origin: ServerName,
+      event: CheckedEvent,
+      /** Stripped state of the room, as it came. */
+      stripped: v.pipe(v.array(v.unknown()), v.maxLength(100)),
+    }),
+    response: v.object({}),
+    shard: ({ room_id }) => room_id,
+    repetition: 'harmless',
+  }),
+  /** An invitation is taken back, or a knock refused, in a room that this server is not in. Others than who invited are not
+   *  heard. */
+  receiveRetraction: defineCommand({
+    name: 'receiveRetraction',
+    request: v.object({ room_id: RoomId, room_version: v.string(), origin: ServerName, event: CheckedEvent }),
+    response: v.object({}),
+    shard: ({ room_id }) => room_id,
+    repetition: 'harmless',
+  }),
 } as const

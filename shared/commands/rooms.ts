@@ -1,6 +1,6 @@
 /** Commands on rooms: main's room engine runs them, one at a time a room. */
 import * as v from 'valibot'
-import { DeviceId, EventId, RoomAlias, RoomId, UserId } from '../matrix/ids.ts'
+import { DeviceId, EventId, RoomAlias, RoomId, ServerName, UserId } from '../matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../matrix/json-value.ts'
 import { defineCommand } from './define.ts'
 
@@ -73,10 +73,14 @@ export const roomCommands = {
       guest: v.optional(v.boolean()),
       /** Further content of the member event, such as a client's own keys on join. */
       content: v.optional(Content),
+      /** Servers that are said to be in the room, where this one is not. */
+      via: v.optional(v.pipe(v.array(ServerName), v.maxLength(50))),
     }),
     response: eventReply,
     shard: (request) => request.room_id,
     repetition: 'recorded',
+    // By way of another server, which may be a slow one.
+    deadlineMs: 120_000,
   }),
   forgetRoom: defineCommand({
     name: 'forgetRoom',

@@ -21,7 +21,7 @@ export function loadSigningKeys(config: Config): SigningKeys {
   const file = signingKeyPath(config)
   if (!existsSync(file)) {
     throw new Error(
-      `${file}: there is no signing key. All mains, and handlers of federation and media, need the same one: copy it here, or set signing_key_path`,
+      `${file}: there is no signing key. All mains, and handlers of client, federation and media, need the same one: copy it here, or set signing_key_path`,
     )
   }
   const [key, ...others] = parseSigningKeyFile(readFileSync(file, 'utf8'))

@@ -223,12 +223,52 @@ export async function strippedState(
   rooms: readonly number[],
 ): Promise<Map<number, StateRow[]>> {
   if (rooms.length === 0) return new Map()
-  const rows = await sql<StoredState[]>`
-    select ${stateColumns(sql)} from current_state c join events e using (event_nid)
-    where c.room_nid = any(${sql.array([...rooms], int8)}::bigint[])
-      and ((c.type = any(${sql.array([...strippedTypes], text)}::text[]) and c.state_key = '')
-        or (c.type = 'm.room.member' and c.state_key = ${user}))`
-  return stateByRoom(rows)
+  const [rows, told] = await Promise.all([
+    sql<StoredState[]>`
+      select ${stateColumns(sql)} from current_state c join events e using (event_nid)
+      where c.room_nid = any(${sql.array([...rooms], int8)}::bigint[])
+        and ((c.type = any(${sql.array([...strippedTypes], text)}::text[]) and c.state_key = '')
+          or (c.type = 'm.room.member' and c.state_key = ${user}))`,
+    toldStates(sql, user, rooms),
+  ])
+  if (told.size === 0) return stateByRoom(rows)
+  const own = rows.filter((row) => !told.has(row.room_nid) || row.type === 'm.room.member')
+  const byRoom = stateByRoom(own)
+  for (const [room_nid, events] of told) {
+    const others = events.filter((event) => event.type !== 'm.room.member' || event.state_key !== user)
+    byRoom.set(room_nid, [...others, ...(byRoom.get(room_nid) ?? [])])
+  }
+  return byRoom
+}
+
+interface ToldEvent {
+  readonly type: string
+  readonly state_key: string
+  readonly sender: UserId
+  readonly content: object
+}
+
+/** Of rooms that this server is not in: what it was told of them. */
+async function toldStates(sql: ReadSql, user: UserId, rooms: readonly number[]): Promise<Map<number, StateRow[]>> {
+  const rows = await sql<{ room_nid: number; events: string }[]>`
+    select room_nid, events from stripped_states
+    where room_nid = any(${sql.array([...rooms], int8)}::bigint[]) and user_id = ${user}`
+  return new Map(
+    rows.map(({ room_nid, events }) => [
+      room_nid,
+      (JSON.parse(events) as ToldEvent[]).map(({ type, state_key, sender, content }) => ({
+        event_id: '' as EventId,
+        event_nid: 0,
+        room_nid,
+        position: 0 as StateRow['position'],
+        origin_server_ts: 0,
+        type,
+        state_key,
+        sender,
+        content: JSON.stringify(content),
+      })),
+    ]),
+  )
 }
 
 /** Events by surrogate, whether or not they have a place in a timeline. */

@@ -35,6 +35,7 @@ const roles = await startRoles({
     rooms: { default_version: '11' },
     rate_limits: { enabled: false },
     // The tests' own servers are at private addresses.
+    federation: { ca_path: '/complement/ca/ca.crt' },
     egress: { allowed_ranges: ['0.0.0.0/0', '::/0'] },
     media: { freeze_unauthenticated: false },
     log: { level: 'info', format: 'pretty' },

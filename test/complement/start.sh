@@ -38,6 +38,7 @@ registration: {enabled: true, guests: true, shared_secret: complement}
 password: {bcrypt_rounds: 4, minimum_length: 1}
 rooms: {default_version: "11"}
 rate_limits: {enabled: false}
+federation: {ca_path: /complement/ca/ca.crt}
 egress: {allowed_ranges: [0.0.0.0/0, "::/0"]}
 media: {freeze_unauthenticated: false}
 log: {level: info, format: pretty}

@@ -12,8 +12,10 @@ import { createCommitter, storedPositions } from '../../functions/main/persist/c
 import { fakeClock } from '../../shared/clock.ts'
 import type { MainClient } from '../../shared/commands/registry.ts'
 import { Config } from '../../shared/config/schema.ts'
+import { createFederation } from '../../shared/federation/federation.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { roleContext } from '../../shared/http/role-context.ts'
+import { generateSigningKey } from '../../shared/matrix/signatures.ts'
 import { createMemoryEphemeralStore } from '../../shared/replication/ephemeral-store.ts'
 import { createInProcessReplication } from '../../shared/replication/in-process.ts'
 import { testDatabase } from './database.ts'
@@ -80,6 +82,14 @@ export async function accountServer(
     clock,
     processes: async () => [],
     limiter: context.limiter,
+    federation: createFederation({
+      config,
+      sql: database.read,
+      main,
+      signingKeys: [generateSigningKey('a_test')],
+      clock,
+      log,
+    }),
   }
   const app = new Hono()
   mount(app, [...accountRoutes, ...profileRoutes], { ...context, deps })

@@ -80,7 +80,14 @@ export async function clientServer(options: ClientServerOptions = {}): Promise<C
     },
   }
   const common = { config, sql: database.read, replication, clock }
-  const deps = { ...common, main: commands, ephemeral: createMemoryEphemeralStore(), processes: async () => [], log }
+  const deps = {
+    ...common,
+    main: commands,
+    federation: main.federation,
+    ephemeral: createMemoryEphemeralStore(),
+    processes: async () => [],
+    log,
+  }
   const client = createClientRole(deps)
   const newSync = () =>
     createSyncRole({

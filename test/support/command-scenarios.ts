@@ -113,6 +113,33 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
     return { user_id, version }
   }
 
+  function outsideEvent(room_id: RoomId, user_id: UserId, membership: string) {
+    const { pdu, envelope, content } = buildEvent(
+      rulesOf('11')!,
+      {
+        room_id,
+        type: 'm.room.member',
+        state_key: user_id,
+        sender: '@bob:hs2' as UserId,
+        content: { membership },
+        prev_events: ['$previous' as EventId],
+        auth_events: [],
+        depth: 10,
+        origin_server_ts: 1,
+      },
+      'hs2' as ServerName,
+      generateSigningKey('a'),
+    )
+    return { event_id: pdu.event_id, envelope, content }
+  }
+  async function invitation() {
+    const { user_id } = await user()
+    const room_id = `!${next()}:hs2` as RoomId
+    const origin = 'hs2' as ServerName
+    const event = outsideEvent(room_id, user_id, 'invite')
+    return { user_id, request: { room_id, room_version: '11', origin, event, stripped: [] } }
+  }
+
   const medium = () => ({ origin: 'hs1' as ServerName, media_id: next() as MediaId })
   async function reservedObject() {
     const object_key = newObjectKey()
@@ -470,6 +497,13 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       const made = buildEvent(rulesOf(room_version)!, draft, origin, generateSigningKey('a'))
       const { pdu, envelope, content } = made
       return { room_id, room_version, origin, event: { event_id: pdu.event_id, envelope, content } }
+    },
+    receiveInvite: async () => (await invitation()).request,
+    async receiveRetraction() {
+      const { request, user_id } = await invitation()
+      await main.receiveInvite(request)
+      const { room_id, room_version, origin } = request
+      return { room_id, room_version, origin, event: outsideEvent(room_id, user_id, 'leave') }
     },
     receiveEdus: async () => ({ origin: 'hs2' as ServerName, edus: [{ edu_type: 'org.example.none', content: {} }] }),
     async copyRoomPushRules() {

@@ -5,6 +5,7 @@ import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { aliasesOfRoom, isPublished, roomOfAlias } from '../../../shared/storage/aliases.ts'
 import { roomStanding } from '../../../shared/storage/rooms.ts'
 import { route } from '../deps.ts'
+import { lookUpAlias } from './look-up-alias.ts'
 
 const path = '/_matrix/client/v3/directory/room/:roomAlias'
 const params = v.object({ roomAlias: RoomAlias })
@@ -15,10 +16,10 @@ export const getAlias = route({
   spec: 'client-server-api/#get_matrixclientv3directoryroomroomalias',
   auth: 'none',
   params,
-  async handle({ params: { roomAlias } }, { sql, config }) {
-    const room_id = await roomOfAlias(sql, roomAlias)
-    if (!room_id) throw new MatrixError('M_NOT_FOUND', `There is no room of the alias ${roomAlias}`)
-    return { room_id, servers: [config.server_name] }
+  async handle({ params: { roomAlias } }, deps) {
+    const found = await lookUpAlias(deps, roomAlias)
+    if (!found) throw new MatrixError('M_NOT_FOUND', `There is no room of the alias ${roomAlias}`)
+    return found
   },
 })
 

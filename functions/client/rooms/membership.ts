@@ -1,20 +1,31 @@
 /** Joining, leaving and what members do to one another. https://spec.matrix.org/v1.19/client-server-api/#room-membership */
 import * as v from 'valibot'
 import { Content } from '../../../shared/commands/rooms.ts'
-import { RoomAlias, RoomId, UserId } from '../../../shared/matrix/ids.ts'
+import { RoomAlias, RoomId, ServerName, UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { roomOfAlias } from '../../../shared/storage/aliases.ts'
 import { type ClientDeps, route } from '../deps.ts'
+import { lookUpAlias } from './look-up-alias.ts'
 
 const RoomIdOrAlias = v.union([RoomId, RoomAlias])
 const reason = v.optional(v.string())
 
-async function roomOf(deps: ClientDeps, idOrAlias: RoomId | RoomAlias): Promise<RoomId> {
+const viaMax = 20
+
+/** The room, and the servers by whose way it may be reached: those that the client names, and those that go with an alias. */
+async function roomOf(
+  deps: ClientDeps,
+  idOrAlias: RoomId | RoomAlias,
+  search: URLSearchParams,
+): Promise<{ room_id: RoomId; via: ServerName[] }> {
+  // https://spec.matrix.org/v1.19/client-server-api/#post_matrixclientv3joinroomidoralias: of two names for one thing, the newer.
+  const named = search.has('via') ? search.getAll('via') : search.getAll('server_name')
+  const via = named.flatMap((name) => (v.is(ServerName, name) ? [name as ServerName] : [])).slice(0, viaMax)
   const alias = v.safeParse(RoomAlias, idOrAlias)
-  const room = alias.success ? await roomOfAlias(deps.sql, alias.output) : v.parse(RoomId, idOrAlias)
-  if (!room) throw new MatrixError('M_NOT_FOUND', `There is no room of the alias ${idOrAlias}`)
-  return room
+  if (!alias.success) return { room_id: v.parse(RoomId, idOrAlias), via }
+  const found = await lookUpAlias(deps, alias.output)
+  if (!found) throw new MatrixError('M_NOT_FOUND', `There is no room of the alias ${idOrAlias}`)
+  return { room_id: found.room_id, via: [...via, ...found.servers].slice(0, viaMax) }
 }
 
 /** The body of a join goes into the member event, but for what is addressed to the server. */
@@ -35,8 +46,8 @@ const joinRoute = (path: string, spec: string, params: v.GenericSchema<unknown, 
     params,
     body: Content,
     emptyBody: true,
-    async handle({ params: { room }, body, user: { user_id, device_id, guest } }, deps) {
-      const room_id = await roomOf(deps, room)
+    async handle({ params: { room }, body, request, user: { user_id, device_id, guest } }, deps) {
+      const { room_id, via } = await roomOf(deps, room, request.searchParams)
       await deps.main.changeMembership({
         room_id,
         user_id,
@@ -44,6 +55,7 @@ const joinRoute = (path: string, spec: string, params: v.GenericSchema<unknown, 
         guest,
         target: user_id,
         action: 'join',
+        via,
         ...joinOf(body),
       })
       return { room_id }
@@ -77,9 +89,9 @@ export const knockRoom = route({
   params: v.object({ roomIdOrAlias: RoomIdOrAlias }),
   body: v.object({ reason }),
   emptyBody: true,
-  async handle({ params, body, user: { user_id, device_id } }, deps) {
-    const room_id = await roomOf(deps, params.roomIdOrAlias)
-    await deps.main.changeMembership({ room_id, user_id, device_id, target: user_id, action: 'knock', ...body })
+  async handle({ params, body, request, user: { user_id, device_id } }, deps) {
+    const { room_id, via } = await roomOf(deps, params.roomIdOrAlias, request.searchParams)
+    await deps.main.changeMembership({ room_id, user_id, device_id, target: user_id, action: 'knock', via, ...body })
     return { room_id }
   },
 })

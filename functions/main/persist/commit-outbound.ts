@@ -2,7 +2,7 @@
  *  without any cost nothing. */
 import type postgres from 'postgres'
 import type { WriteTx } from '../../../shared/storage/sql.ts'
-import { texts } from './commit-batch.ts'
+import { texts } from './array-literals.ts'
 import type { Writes } from './writes.ts'
 
 /** A server that was never sent to has all that came before. */

@@ -2,7 +2,8 @@
  *  (migration 0007). Batches without messages do not call it. */
 import type postgres from 'postgres'
 import type { WriteTx } from '../../../shared/storage/sql.ts'
-import { separator, texts } from './commit-batch.ts'
+import { texts } from './array-literals.ts'
+import { separator } from './commit-batch.ts'
 import type { Writes } from './writes.ts'
 
 /** Where the positions of a commit have that of stream to_device. */

@@ -71,6 +71,8 @@ export interface RoomEngine {
   ): Promise<void>
   /** Puts the profile into the user's member event in one room, if they are joined and it does not say so already. */
   updateMemberProfile(room_id: RoomId, user_id: UserId, profile: MemberProfile): Promise<void>
+  /** The room was written past its copy in memory, which is read anew. */
+  outdated(room_id: RoomId): void
   /** Rooms became this process's: what it remembers of them from earlier may be out of date. */
   roomsGained(isGained: (room_id: RoomId) => boolean): void
   /** Others write these rooms from now on. Nothing may be under way in them. */
@@ -281,6 +283,7 @@ export function createRoomEngine(deps: RoomEngineDeps): RoomEngine {
         if (profile.avatar_url !== undefined) content.avatar_url = profile.avatar_url
         await append({ type: 'm.room.member', state_key: user_id, sender: user_id, content })
       }),
+    outdated: (room_id) => warm.recycleById(room_id),
     roomsGained(isGained) {
       ownership++
       warm.drop(isGained)

@@ -4,6 +4,7 @@
 import type { StoredEvent } from '../../../shared/matrix/event-format.ts'
 import type { EventId, RoomId } from '../../../shared/matrix/ids.ts'
 import type { Pdu } from '../../../shared/matrix/pdu.ts'
+import type { Writes } from '../persist/writes.ts'
 import { advance } from './advance.ts'
 import type { RoomEngine, RoomTask } from './engine.ts'
 import { ensureLoaded } from './load-room.ts'
@@ -26,19 +27,19 @@ export type Receipt =
     }
 
 /** Receives the events in their order; each is answered at its place, once all are stored. `outbound`: their server has them
- *  from nobody else in the room, so this one passes them on to the others. */
+ *  from nobody else in the room, so this one passes them on to the others. `also`: joins the commit, once one was accepted. */
 export async function receiveEvents(
   engine: RoomEngine,
   room_id: RoomId,
   events: readonly StoredEvent[],
-  { outbound = false }: { readonly outbound?: boolean } = {},
+  { outbound = false, also }: { readonly outbound?: boolean; readonly also?: Writes } = {},
 ): Promise<Receipt[]> {
   const receipts: Receipt[] = []
   while (receipts.length < events.length) {
     const rest = events.slice(receipts.length)
     receipts.push(
       ...(await engine.run(room_id, 'receiveEvents', (task) =>
-        receiveSome(engine, outbound ? passingOn(task) : task, rest),
+        receiveSome(engine, outbound ? passingOn(task) : task, rest, also),
       )),
     )
   }
@@ -59,6 +60,7 @@ async function receiveSome(
   engine: RoomEngine,
   task: RoomTask,
   events: readonly StoredEvent[],
+  also: Writes | undefined,
 ): Promise<readonly Receipt[]> {
   const { sql } = engine.deps
   // What follows reads events of the room from the database.
@@ -71,6 +73,7 @@ async function receiveSome(
     if (!receipt) break
     receipts.push(receipt)
   }
+  if (also && receipts.some((receipt) => receipt.outcome === 'accepted')) task.write(also)
   return receipts
 }
 

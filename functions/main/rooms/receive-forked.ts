@@ -30,7 +30,7 @@ export async function receiveForked(engine: RoomEngine, task: RoomTask, received
   let asStored = event
   if (verdict.flags === 0) ({ event: asStored, verdict } = await checkByPolicy(deps.policyServers, room, event))
   if (writes.state) task.write(writes)
-  await store(engine, task, { ...received, event: asStored, verdict, before: { root, state } })
+  await storeOnState(engine, task, { ...received, event: asStored, verdict, before: { root, state } })
   return verdict
 }
 
@@ -58,12 +58,14 @@ export function stateKeyOf(key: string): { type: string; state_key: string } {
   return { type: key.slice(0, nul), state_key: key.slice(nul + 1) }
 }
 
-interface CheckedEvent extends ReceivedEvent {
+export interface CheckedEvent extends ReceivedEvent {
   readonly verdict: Verdict
   readonly before: { readonly root: number; readonly state: NamedState }
+  /** Whatever the room had before is behind this event: it is its only forward extremity. */
+  readonly alone?: boolean
 }
 
-async function store(engine: RoomEngine, task: RoomTask, received: CheckedEvent): Promise<void> {
+export async function storeOnState(engine: RoomEngine, task: RoomTask, received: CheckedEvent): Promise<void> {
   const { deps } = engine
   const { room } = task
   const { event, event_nid, verdict, before, placed } = received
@@ -109,7 +111,7 @@ async function store(engine: RoomEngine, task: RoomTask, received: CheckedEvent)
   for (const id of await behindHidden(deps.sql, room, received.previous)) followed.add(id)
   const extremities: Extremity[] = [
     { event_nid, event_id: pdu.event_id, depth: pdu.depth, state_root: root },
-    ...room.extremities.filter((extremity) => !followed.has(extremity.event_id)),
+    ...(received.alone ? [] : room.extremities.filter((extremity) => !followed.has(extremity.event_id))),
   ]
   const own = { event_nid, event_id: pdu.event_id }
   let state: NamedState

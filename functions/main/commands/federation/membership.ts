@@ -1,21 +1,24 @@
 /** Users of other servers who join, leave and knock by way of this one.
  *  https://spec.matrix.org/v1.19/server-server-api/#joining-rooms */
+import type { federationMembershipCommands } from '../../../../shared/commands/federation-membership.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { rulesOf } from '../../../../shared/core/room-versions.ts'
-import { pduFromStored } from '../../../../shared/matrix/event-format.ts'
-import type { UserId } from '../../../../shared/matrix/ids.ts'
+import { pduFromStored, type StoredEvent } from '../../../../shared/matrix/event-format.ts'
+import type { EventId, RoomId, UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { strippedText } from '../../federation/membership-elsewhere.ts'
 import { membershipIn } from '../../rooms/event-row.ts'
 import { eventTemplate } from '../../rooms/event-template.ts'
 import { receiveEvents } from '../../rooms/receive-events.ts'
 import { membershipOf } from '../../rooms/room.ts'
+import { checkInvitees } from '../rooms/invitees.ts'
 import { joinContent } from '../rooms/join-content.ts'
 import type { RoomCommandDeps } from '../rooms/room-command-deps.ts'
 
-export function federationMembershipHandlers({
-  engine,
-  sql,
-}: RoomCommandDeps): Pick<MainClient, 'makeMembershipEvent' | 'receiveMembership'> {
+export function federationMembershipHandlers(
+  deps: RoomCommandDeps,
+): Pick<MainClient, keyof typeof federationMembershipCommands> {
+  const { engine, sql } = deps
   return {
     makeMembershipEvent: ({ room_id, user_id, membership }) =>
       engine.run(room_id, 'makeMembershipEvent', async ({ room }) => {
@@ -34,10 +37,9 @@ export function federationMembershipHandlers({
         })
         return { room_version: room.rules.version, event }
       }),
-    async receiveMembership({ room_id, room_version, event: { event_id, envelope, content } }) {
-      const rules = rulesOf(room_version)
-      if (!rules) throw new MatrixError('M_UNSUPPORTED_ROOM_VERSION', `Room version ${room_version} is not known`)
-      const pdu = pduFromStored(rules, event_id, room_id, envelope, content)
+    async receiveMembership({ room_id, room_version, event }) {
+      const parsed = parsedEvent(room_id, room_version, event)
+      const { pdu } = parsed
       if (membershipIn(pdu) === 'join') {
         // Whoever asked earlier may have left the rooms that let them in.
         await engine.run(room_id, 'receiveMembership', async ({ room }) => {
@@ -45,7 +47,7 @@ export function federationMembershipHandlers({
         })
       }
       // Whoever joins sends the event to nobody else.
-      const [receipt] = await receiveEvents(engine, room_id, [{ pdu, envelope, content }], { outbound: true })
+      const [receipt] = await receiveEvents(engine, room_id, [parsed], { outbound: true })
       switch (receipt?.outcome) {
         case 'accepted':
         case 'known':
@@ -56,5 +58,30 @@ export function federationMembershipHandlers({
           throw new MatrixError('M_FORBIDDEN', receipt?.reason ?? 'The event is not allowed')
       }
     },
+    async receiveInvite({ room_id, room_version, event, stripped }) {
+      const parsed = parsedEvent(room_id, room_version, event)
+      const target = parsed.pdu.state_key as UserId
+      const [user] = await sql<{ deactivated: boolean }[]>`select deactivated from users where user_id = ${target}`
+      if (!user || user.deactivated) throw new MatrixError('M_NOT_FOUND', `There is no user ${target}`)
+      await checkInvitees(deps, parsed.pdu.sender, [target])
+      // Where this server is in the room, the invitation comes with the room's events.
+      const isHere = await engine.tryRun(room_id, 'isHere', async ({ room }) => room.local_members.size > 0)
+      if (!isHere) await deps.elsewhere.invited({ room_id, room_version }, parsed, strippedText(stripped))
+      return {}
+    },
+    async receiveRetraction({ room_id, room_version, event }) {
+      await deps.elsewhere.retracted({ room_id, room_version }, parsedEvent(room_id, room_version, event))
+      return {}
+    },
   }
+}
+
+function parsedEvent(
+  room_id: RoomId,
+  room_version: string,
+  { event_id, envelope, content }: { readonly event_id: EventId; readonly envelope: string; readonly content: string },
+): StoredEvent {
+  const rules = rulesOf(room_version)
+  if (!rules) throw new MatrixError('M_UNSUPPORTED_ROOM_VERSION', `Room version ${room_version} is not known`)
+  return { pdu: pduFromStored(rules, event_id, room_id, envelope, content), envelope, content }
 }

@@ -3,7 +3,7 @@
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
-import type { EventId } from '../../../../shared/matrix/ids.ts'
+import { type EventId, serverNameOf } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { answered } from '../../command-call.ts'
@@ -34,12 +34,16 @@ const reserved = ['membership', 'displayname', 'avatar_url', 'reason', 'join_aut
 
 export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['changeMembership'] {
   const { engine, sql } = deps
-  return async (request) => {
+  const handler: MainClient['changeMembership'] = async (request) => {
     const { action, user_id, target, room_id } = request
     const unaware = action === 'invite' ? await checkInvitees(deps, user_id, [target]) : undefined
     // Asked before the room is held: it is the target's alone.
     const profile = action === 'join' || action === 'knock' || action === 'invite' ? await profileOf(sql, target) : {}
+    if (action === 'invite' && serverNameOf(target) !== deps.serverName) {
+      return { event_id: await inviteOther(deps, request) }
+    }
     const changed = await engine.tryRun(room_id, action, async ({ room, append, write }) => {
+      if (isElsewhere(room, request)) return undefined
       const before = membershipOf(room, target)
       const settled = settledAlready(room, request, before)
       if (settled) return { event_id: settled, settings: false }
@@ -62,9 +66,66 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
       write(answered({ event_id: pdu.event_id }))
       return { event_id: pdu.event_id, settings: action === 'join' && replacesRoom(room) }
     })
-    if (!changed) throw unknownRoom(action)
+    if (!changed) return elsewhere(deps, request, profile, () => handler(request))
     if (changed.settings) await deps.settingsFollow(target, room_id)
     return { event_id: changed.event_id }
+  }
+  return handler
+}
+
+/** A user of another server. */
+async function inviteOther(deps: RoomCommandDeps, request: Request): Promise<EventId> {
+  const { room_id, user_id, target, reason } = request
+  const isMember = await deps.engine.tryRun(
+    room_id,
+    'invite',
+    async ({ room }) => membershipOf(room, user_id) === 'join',
+  )
+  if (!isMember) throw unknownRoom('invite')
+  const content = { ...extraContent(request), ...(reason === undefined ? undefined : { reason }) }
+  return deps.elsewhere.invite({ room_id, user_id, target, content })
+}
+
+/** The room goes on without this server: what its users want there, another server has to do. */
+function isElsewhere(room: Room, { action, target, user_id }: Request): boolean {
+  if (user_id !== target || room.local_members.size > 0 || room.summary.joined_members === 0) return false
+  return action === 'join' || action === 'knock' || action === 'leave'
+}
+
+/** `here`: the same where the room is this server's by now. */
+async function elsewhere(
+  deps: RoomCommandDeps,
+  request: Request,
+  profile: JsonObject,
+  here: () => Promise<{ event_id: EventId }>,
+): Promise<{ event_id: EventId }> {
+  const { action, room_id, user_id, target, via = [] } = request
+  if (user_id !== target) throw unknownRoom(action)
+  const content = {
+    ...extraContent(request),
+    ...profile,
+    ...(request.reason === undefined ? undefined : { reason: request.reason }),
+  }
+  const wish = { room_id, user_id, content, via }
+  switch (action) {
+    case 'join': {
+      const isHere = async () =>
+        (await deps.engine.tryRun(room_id, 'isHere', async ({ room }) => !isElsewhere(room, request))) === true
+      const event_id = await deps.elsewhere.join(wish, isHere)
+      if (event_id === undefined) return here()
+      const replaces = await deps.engine.tryRun(room_id, 'replaces', async ({ room }) => replacesRoom(room))
+      if (replaces) await deps.settingsFollow(user_id, room_id)
+      return { event_id }
+    }
+    case 'knock':
+      return { event_id: await deps.elsewhere.knock(wish) }
+    case 'leave': {
+      const event_id = await deps.elsewhere.leave(wish)
+      if (event_id === undefined) throw unknownRoom(action)
+      return { event_id }
+    }
+    default:
+      throw unknownRoom(action)
   }
 }
 

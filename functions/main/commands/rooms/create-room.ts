@@ -39,6 +39,7 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     const { user_id: creator } = request
     const rules = versionRules(request.room_version ?? deps.config.rooms.default_version)
     const invitees = [...new Set(request.invite ?? [])]
+    const isLocal = (user: UserId) => serverNameOf(user) === deps.serverName
     const unaware = await checkInvitees(deps, creator, invitees)
     const alias = request.room_alias_name === undefined ? undefined : aliasOf(request.room_alias_name, deps.serverName)
     const published = request.visibility === 'public' && mayPublish(deps)
@@ -57,7 +58,10 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
     checkPowerLevels(room, levels)
     await task.append(state(creator, 'm.room.power_levels', levels))
     try {
-      const byState = await checkInvitees(deps, creator, invitedByState(request))
+      const byStateAlone = invitedByState(request)
+      const remote = byStateAlone.find((user) => !isLocal(user))
+      if (remote) throw new MatrixError('M_FORBIDDEN', `${remote} is on another server: invite them by \`invite\``)
+      const byState = await checkInvitees(deps, creator, byStateAlone)
       for (const draft of laterState(request, preset, alias)) {
         if (draft.type !== 'm.room.canonical_alias' || draft.content.alias !== alias)
           await checkContent(deps, room, draft)
@@ -69,8 +73,8 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
       }
       throw error
     }
-    for (const invitee of invitees) {
-      const direct = request.is_direct ? { is_direct: true } : undefined
+    const direct = request.is_direct ? { is_direct: true } : undefined
+    for (const invitee of invitees.filter(isLocal)) {
       const content = { ...profiles.get(invitee), ...direct, membership: 'invite' }
       await task.append({ ...member(creator, invitee, content), unnoticed: unaware.has(invitee) })
     }
@@ -80,7 +84,25 @@ export function createRoomHandler(deps: RoomCommandDeps): MainClient['createRoom
       throw isUniqueViolation(error, 'room_aliases_pkey') ? aliasInUse(alias) : error
     })
     if (replacesRoom(room)) await deps.settingsFollow(creator, room.room_id)
+    await inviteOthers(deps, room.room_id, creator, {
+      users: invitees.filter((user) => !isLocal(user)),
+      content: { ...direct },
+    })
     return { room_id: room.room_id }
+  }
+}
+
+/** Users of other servers, once there is a room. One that can not be invited does not undo it. */
+async function inviteOthers(
+  deps: RoomCommandDeps,
+  room_id: RoomId,
+  user_id: UserId,
+  { users, content }: { readonly users: readonly UserId[]; readonly content: JsonObject },
+): Promise<void> {
+  for (const target of users) {
+    await deps.elsewhere.invite({ room_id, user_id, target, content }).catch((error: unknown) => {
+      if (!(error instanceof MatrixError)) throw error
+    })
   }
 }
 

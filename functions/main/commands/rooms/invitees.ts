@@ -1,4 +1,4 @@
-/** Whether somebody may be invited: an invite has to reach the server of who is invited, and to be one that they take.
+/** Whether somebody may be invited: an invite has to be one that they take.
  *  https://spec.matrix.org/v1.19/client-server-api/#invite-permission */
 import { compileInvitePermission, invitePermissionTypes } from '../../../../shared/core/invite-permission.ts'
 import { serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
@@ -8,7 +8,7 @@ import type { MainSql } from '../../../../shared/storage/sql.ts'
 import { noticesSender } from '../server-notices.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
-/** Throws M_INVITE_BLOCKED where one of them takes no invites from this user. Returns those who are to hear nothing of the
+/** Of users of this server; others' are asked for. Throws M_INVITE_BLOCKED where one of them takes no invites from this user. Returns those who are to hear nothing of the
  *  invite. */
 export async function checkInvitees(
   deps: Pick<RoomCommandDeps, 'sql' | 'config' | 'serverName'>,
@@ -16,12 +16,11 @@ export async function checkInvitees(
   users: readonly UserId[],
 ): Promise<ReadonlySet<UserId>> {
   const { sql, config, serverName } = deps
-  const remote = users.find((user) => serverNameOf(user) !== serverName)
-  if (remote) throw new MatrixError('M_FORBIDDEN', `${remote} is on another server, which this one does not talk to`)
   const unaware = new Set<UserId>()
   // Nobody can refuse the room of the server's notices.
-  if (users.length === 0 || inviter === noticesSender(config, serverName)) return unaware
-  for (const [user, contents] of await inviteConfigs(sql, users)) {
+  const local = users.filter((user) => serverNameOf(user) === serverName)
+  if (local.length === 0 || inviter === noticesSender(config, serverName)) return unaware
+  for (const [user, contents] of await inviteConfigs(sql, local)) {
     const rule = compileInvitePermission(contents).ruleFor(inviter)
     if (rule === 'block') throw new MatrixError('M_INVITE_BLOCKED', `${user} does not take your invites`)
     if (rule === 'ignore') unaware.add(user)

@@ -3,6 +3,7 @@ import type { Clock } from '../../../../shared/clock.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
 import type { RoomId, ServerName, UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
+import type { MembershipElsewhere } from '../../federation/membership-elsewhere.ts'
 import type { Nids } from '../../persist/nids.ts'
 import type { Committer } from '../../persist/writes.ts'
 import type { RoomEngine } from '../../rooms/engine.ts'
@@ -22,6 +23,8 @@ export interface RoomCommandDeps {
   readonly carryOver: UpgradeCarryOver
   /** A local user joined a room that replaces another: what they had set follows, wherever the user's data are written. */
   readonly settingsFollow: (user_id: UserId, room_id: RoomId) => Promise<unknown>
+  /** For rooms that other servers hold. */
+  readonly elsewhere: MembershipElsewhere
   /** A time that no other room was created at: where the room id is the create event's hash, one user's rooms would
    *  otherwise be one room if they are alike and of the same millisecond. */
   readonly creationTs: () => number

@@ -5,7 +5,7 @@ import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
 import { CanonicalJsonError, canonicalJsonFor } from '../../../../shared/matrix/canonical-json.ts'
-import { EventId } from '../../../../shared/matrix/ids.ts'
+import { EventId, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError, suspendedError } from '../../../../shared/matrix/matrix-error.ts'
 import { isUserId } from '../../../../shared/matrix/user-id.ts'
@@ -50,6 +50,11 @@ export async function sendInRoom(
   alongside: (sent: { readonly event_id: EventId; readonly changed: boolean }) => Writes,
 ): Promise<{ event_id: EventId }> {
   const { engine, sql } = deps
+  const invited = invitedElsewhere(deps, request)
+  if (invited) {
+    const { room_id, user_id, content } = request
+    return { event_id: await deps.elsewhere.invite({ room_id, user_id, target: invited, content }) }
+  }
   const sent = await engine.tryRun(request.room_id, `send ${request.type}`, async ({ room, append, write }) => {
     const draft = await draftOf(deps, room, request)
     const unchanged = await unchangedState(deps, room, draft)
@@ -75,6 +80,12 @@ export async function sendInRoom(
   sent.stored?.()
   if (sent.settings) await deps.settingsFollow(request.user_id, request.room_id)
   return { event_id: sent.event_id }
+}
+
+/** The user of another server whom the event invites: their server has to sign it first. */
+function invitedElsewhere({ serverName }: RoomCommandDeps, { type, state_key, content }: Request): UserId | undefined {
+  if (type !== 'm.room.member' || content.membership !== 'invite') return undefined
+  return isUserId(state_key) && serverNameOf(state_key) !== serverName ? (state_key as UserId) : undefined
 }
 
 function isJoin(draft: Draft): boolean {

@@ -1,0 +1,203 @@
+/** What users of this server do in rooms that other servers hold. https://spec.matrix.org/v1.19/server-server-api/#joining-rooms */
+import * as v from 'valibot'
+import type { Clock } from '../../../shared/clock.ts'
+import { rulesOf } from '../../../shared/core/room-versions.ts'
+import type { Federation } from '../../../shared/federation/federation.ts'
+import { RemoteError } from '../../../shared/federation/federation-client.ts'
+import { buildEvent, type StoredEvent } from '../../../shared/matrix/event-format.ts'
+import { type EventId, type RoomId, ServerName, serverNameOf, type UserId } from '../../../shared/matrix/ids.ts'
+import type { JsonObject } from '../../../shared/matrix/json-value.ts'
+import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { answered } from '../command-call.ts'
+import type { KeyedQueue } from '../keyed-queue.ts'
+import { handshake } from './handshake.ts'
+import { type InviteWish, inviteRemote } from './invite-remote.ts'
+import { type JoinDeps, storeJoin } from './join-remote.ts'
+import { newRoom, outsideRoom, outsideWrites, standingOf } from './outside-room.ts'
+
+export interface ElsewhereDeps extends JoinDeps {
+  readonly federation: Pick<Federation, 'keyRing' | 'client' | 'signingKeys'>
+  readonly serverName: ServerName
+  readonly clock: Clock
+  /** By room: what is stored of one room is stored by one at a time. */
+  readonly queue: KeyedQueue
+}
+
+export interface ElsewhereRequest {
+  readonly room_id: RoomId
+  readonly user_id: UserId
+  /** Profile and reason. */
+  readonly content: JsonObject
+  /** Servers that are said to be in the room. */
+  readonly via: readonly ServerName[]
+}
+
+export interface MembershipElsewhere {
+  /** `isHere`: whether the room has become one of this server's meanwhile; then nothing is done, and undefined is returned. */
+  join(request: ElsewhereRequest, isHere: () => Promise<boolean>): Promise<EventId | undefined>
+  knock(request: ElsewhereRequest): Promise<EventId>
+  /** Invites a user of another server to a room of this one. */
+  invite(wish: InviteWish): Promise<EventId>
+  /** Takes an invitation of a user of this server, where nobody of it is in the room. `stripped`: JSON of what they are told. */
+  invited(
+    room: { readonly room_id: RoomId; readonly room_version: string },
+    event: StoredEvent,
+    stripped: string,
+  ): Promise<void>
+  /** Takes back an invitation or a knock, as others say. false: they have no say in that. */
+  retracted(room: { readonly room_id: RoomId; readonly room_version: string }, event: StoredEvent): Promise<boolean>
+  /** Refuses an invitation, or takes a knock back. undefined: the user has neither. */
+  leave(request: ElsewhereRequest): Promise<EventId | undefined>
+}
+
+export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewhere {
+  const { sql, federation, serverName, clock, queue, committer, nids, engine } = deps
+  const now = () => clock.now()
+
+  async function serversFor({ room_id, user_id, via }: ElsewhereRequest): Promise<ServerName[]> {
+    const standing = await standingOf(sql, room_id, user_id)
+    const inviter = standing?.membership === 'invite' ? serverNameOf(standing.sender) : undefined
+    const names = [...via, inviter, serverNameOf(room_id)]
+    const valid = names.flatMap((name) => (v.is(ServerName, name) && name !== serverName ? [name as ServerName] : []))
+    return [...new Set(valid)]
+  }
+
+  /** Stores a member event of ours in a room that is not here. */
+  async function store(
+    room_id: RoomId,
+    room_version: string,
+    event: StoredEvent,
+    more: { readonly stripped: string | undefined },
+  ): Promise<void> {
+    const standing = await standingOf(sql, room_id, event.pdu.state_key as UserId)
+    const known = await outsideRoom(sql, room_id)
+    const room = known ?? { room_nid: await nids.next(), room_id, room_version }
+    if (!known) await committer.commit(newRoom(room, { creator: '', created_ts: now() }))
+    const writes = await outsideWrites(engine.deps, room, event, { before: standing?.membership, ...more })
+    // A room that is known from earlier has its copy in memory.
+    const isKnown = await engine.tryRun(room_id, 'outside', async (task) => {
+      task.write(writes)
+      task.write(answered({ event_id: event.pdu.event_id }))
+      return true
+    })
+    if (isKnown) {
+      engine.outdated(room_id)
+      return
+    }
+    await committer.commit({ ...writes, ...answered({ event_id: event.pdu.event_id }) })
+  }
+
+  return {
+    join: (request, isHere) =>
+      queue.run(request.room_id, async () => {
+        if (await isHere()) return undefined
+        const { room_id, user_id, content } = request
+        const servers = await serversFor(request)
+        const shaken = await handshake(federation, serverName, now, {
+          membership: 'join',
+          room_id,
+          user_id,
+          content,
+          servers,
+        })
+        const { event_id } = shaken.event.pdu
+        await storeJoin(deps, room_id, shaken, answered({ event_id }))
+        return event_id
+      }),
+    knock: (request) =>
+      queue.run(request.room_id, async () => {
+        const { room_id, user_id, content } = request
+        const servers = await serversFor(request)
+        const { event, rules, answer } = await handshake(federation, serverName, now, {
+          membership: 'knock',
+          room_id,
+          user_id,
+          content,
+          servers,
+        })
+        const state = answer.knock_room_state ?? answer.knock_state_events
+        await store(room_id, rules.version, event, { stripped: strippedText(state) })
+        return event.pdu.event_id
+      }),
+    invite: (wish) => inviteRemote(deps, wish),
+    invited: ({ room_id, room_version }, event, stripped) =>
+      queue.run(room_id, async () => {
+        const standing = await standingOf(sql, room_id, event.pdu.state_key as UserId)
+        if (standing?.event_id === event.pdu.event_id || standing?.membership === 'join') return
+        await store(room_id, room_version, event, { stripped })
+      }),
+    retracted: ({ room_id, room_version }, event) =>
+      queue.run(room_id, async () => {
+        const { sender, state_key } = event.pdu
+        const standing = await standingOf(sql, room_id, state_key as UserId)
+        const mayRetract =
+          standing?.membership === 'knock' ||
+          (standing?.membership === 'invite' && serverNameOf(standing.sender) === serverNameOf(sender))
+        if (!mayRetract) return false
+        await store(room_id, room_version, event, { stripped: undefined })
+        return true
+      }),
+    leave: (request) =>
+      queue.run(request.room_id, async () => {
+        const { room_id, user_id, content } = request
+        const standing = await standingOf(sql, room_id, user_id)
+        if (standing?.membership !== 'invite' && standing?.membership !== 'knock') return undefined
+        const room = await outsideRoom(sql, room_id)
+        const rules = rulesOf(room?.room_version ?? '')
+        if (!room || !rules) return undefined
+        const servers = await serversFor(request)
+        let event: StoredEvent
+        try {
+          ;({ event } = await handshake(federation, serverName, now, {
+            membership: 'leave',
+            room_id,
+            user_id,
+            content,
+            servers,
+          }))
+        } catch (error) {
+          if (!(error instanceof RemoteError) && !(error instanceof MatrixError)) throw error
+          // The user is free of it all the same, whoever is there to be told.
+          const before = standing.event_id as EventId
+          event = buildEvent(
+            rules,
+            {
+              room_id,
+              type: 'm.room.member',
+              state_key: user_id,
+              sender: user_id,
+              content: { ...content, membership: 'leave' },
+              prev_events: [before],
+              auth_events: [before],
+              depth: 1,
+              origin_server_ts: now(),
+            },
+            serverName,
+            federation.signingKeys[0],
+          )
+        }
+        await store(room_id, rules.version, event, { stripped: undefined })
+        return event.pdu.event_id
+      }),
+  }
+}
+
+const strippedEvent = v.object({
+  type: v.string(),
+  state_key: v.string(),
+  sender: v.string(),
+  content: v.record(v.string(), v.unknown()),
+})
+const strippedMax = 100
+const strippedBytesMax = 256 * 1024
+
+/** JSON of those that are stripped state events; what else was given is left out. */
+export function strippedText(events: unknown): string {
+  const list = Array.isArray(events) ? events.slice(0, strippedMax) : []
+  const kept = list.flatMap((event) => {
+    const parsed = v.safeParse(strippedEvent, event)
+    return parsed.success ? [parsed.output] : []
+  })
+  const text = JSON.stringify(kept)
+  return Buffer.byteLength(text) <= strippedBytesMax ? text : '[]'
+}
