@@ -1,6 +1,7 @@
 /** Every route of the client role. */
 import { accountRoutes } from './accounts/routes.ts'
 import { discoveryRoutes } from './discovery/routes.ts'
+import { destinationRoutes } from './federation/destinations.ts'
 import { keyRoutes } from './keys/routes.ts'
 import { profileRoutes } from './profile/profile.ts'
 import { pushRuleRoutes } from './push-rules.ts'
@@ -27,4 +28,5 @@ export const clientRoutes = [
   ...toDeviceRoutes,
   ...serverNoticeRoutes,
   ...statusRoutes,
+  ...destinationRoutes,
 ] as const

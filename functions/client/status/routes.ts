@@ -2,7 +2,7 @@
 import { version } from '../../../shared/version.ts'
 import { route } from '../deps.ts'
 import { statusPage } from './page.ts'
-import { mainsAndShards, storedPositions } from './stored.ts'
+import { destinationsAtAGlance, mainsAndShards, storedPositions } from './stored.ts'
 
 /** Everything that the page shows. Administrators only. */
 export const getStatus = route({
@@ -12,9 +12,10 @@ export const getStatus = route({
   auth: 'admin',
   limit: 'read',
   async handle(_, { config, sql, clock, processes }) {
-    const [streams, { mains, shards }, known] = await Promise.all([
+    const [streams, { mains, shards }, destinations, known] = await Promise.all([
       storedPositions(sql),
       mainsAndShards(sql),
+      destinationsAtAGlance(sql),
       processes().then(
         (list) => ({ list, reached: true }),
         // The rest is worth showing all the more while Redis is away.
@@ -32,6 +33,7 @@ export const getStatus = route({
       streams,
       mains,
       shards,
+      destinations,
       processes: [...known.list].sort(order),
     }
   },

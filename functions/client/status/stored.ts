@@ -1,4 +1,11 @@
 /** What the database says of streams, mains and shards. */
+
+import {
+  type DestinationStatus,
+  failingDestinations,
+  type WaitingForDestination,
+  waitingFor,
+} from '../../../shared/storage/destination-status.ts'
 import type { ReadSql } from '../../../shared/storage/sql.ts'
 import { streamNames, streams } from '../../../shared/streams/registry.ts'
 
@@ -34,4 +41,21 @@ export async function mainsAndShards(sql: ReadSql): Promise<{ mains: StoredMain[
     sql<StoredShard[]>`select shard, owner, epoch from shards order by shard`,
   ])
   return { mains: [...mains], shards: [...shards] }
+}
+
+/** Servers that are listed. */
+const failingMax = 20
+
+/** How many there are, and which have not answered for longest, with what waits for them. */
+export async function destinationsAtAGlance(sql: ReadSql): Promise<{
+  total: number
+  failing: number
+  longest: (DestinationStatus & { waiting: WaitingForDestination | null })[]
+}> {
+  const { longest, ...counts } = await failingDestinations(sql, failingMax)
+  const waiting = await waitingFor(
+    sql,
+    longest.map((one) => one.server_name),
+  )
+  return { ...counts, longest: longest.map((one) => ({ ...one, waiting: waiting.get(one.server_name) ?? null })) }
 }

@@ -144,7 +144,7 @@
   }
 
   function show(status) {
-    const { processes, mains, shards, streams } = status
+    const { processes, mains, shards, streams, destinations } = status
     byId('server').textContent = status.server_name
     const kind = status.separate_roles ? 'roles run apart' : 'one process with all roles'
     const redis = status.separate_roles && !status.redis_reached ? '; Redis is away' : ''
@@ -161,6 +161,8 @@
       ['memory together', megabytes(sum((process) => process.memory_bytes))],
       ['events', whole(streams.events ?? 0)],
       ['shards without owner', whole(free), free > 0],
+      ['other servers', whole(destinations.total)],
+      ['that do not answer', whole(destinations.failing)],
     ]
     byId('glance').replaceChildren(
       ...glance.map(([name, value, bad]) => {
@@ -248,6 +250,32 @@
         ]
       }),
       'No stream.',
+    )
+
+    const ago = (ts) => (ts === null ? '' : duration(Math.max(0, status.now_ts - ts)))
+    table(
+      'destinations',
+      [
+        ['Server'],
+        ['For', true],
+        ['Attempts', true],
+        ['Next in', true],
+        ['Events', true],
+        ['EDUs', true],
+        ['Oldest', true],
+        ['Last error'],
+      ],
+      destinations.longest.map(({ waiting, ...one }) => [
+        one.server_name,
+        ago(one.failing_since_ts),
+        whole(one.attempts),
+        one.retry_ts === null ? '' : duration(Math.max(0, one.retry_ts - status.now_ts)),
+        waiting ? whole(waiting.events) : '',
+        waiting ? whole(waiting.edus) : '',
+        waiting ? ago(waiting.oldest_ts) : '',
+        one.last_error ?? '',
+      ]),
+      'Every one that was sent to answered last.',
     )
 
     table(
