@@ -7,6 +7,7 @@ const lazily = (module: string) => `const real = () => process.getBuiltinModule(
 /** Exactly what is imported of them: another import fails the build. */
 const modules: Readonly<Record<string, string>> = {
   'node:tls': `${lazily('node:tls')}export const connect = (...args) => real().connect(...args)
+export const createSecureContext = (...args) => real().createSecureContext(...args)
 export const getCACertificates = (...args) => real().getCACertificates(...args)
 export const checkServerIdentity = (...args) => real().checkServerIdentity(...args)
 export default { connect }`,

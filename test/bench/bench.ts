@@ -16,6 +16,7 @@ import { crowd } from './scenarios/crowd.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { directory } from './scenarios/directory.ts'
 import { federation } from './scenarios/federation.ts'
+import { federationOut } from './scenarios/federation-out.ts'
 import { media } from './scenarios/media.ts'
 import { polls } from './scenarios/polls.ts'
 import { rooms } from './scenarios/rooms.ts'
@@ -41,9 +42,10 @@ const scenarios: Record<string, Scenario> = {
   polls,
   media,
   federation,
+  'federation-out': federationOut,
 }
 /** Run where they are named: they take minutes, and tens of thousands of file handles or gigabytes of the disk. */
-const named = new Set(['polls', 'media', 'federation'])
+const named = new Set(['polls', 'media', 'federation', 'federation-out'])
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -59,7 +61,7 @@ const { values: options, positionals } = parseArgs({
   },
 })
 if (options.media) positionals.push('media')
-if (options.federation) positionals.push('federation')
+if (options.federation) positionals.push('federation', 'federation-out')
 const unknown = positionals.filter((name) => !(name in scenarios))
 if (unknown.length > 0) {
   console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`)
@@ -79,7 +81,7 @@ const bench = await startBench({
   output: options.verbose ? 'inherit' : 'ignore',
   nodeArguments,
   media: positionals.includes('media'),
-  peers: positionals.includes('federation'),
+  peers: positionals.some((name) => name.startsWith('federation')),
   ...(options.roles ? { roles: { mains: Number(options.mains), dist: 'dist' } } : undefined),
 })
 const rows: Row[] = []

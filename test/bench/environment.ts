@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { startEmbeddedPostgres } from '../../functions/monolith/embedded-postgres.ts'
 import { connectForReading, connectForWriting, type ReadSql } from '../../shared/storage/sql.ts'
-import { type TestAuthority, testAuthority } from '../support/federation-peer.ts'
+import { loopbackAddresses, type TestAuthority, testAuthority } from '../support/federation-peer.ts'
 import { HttpClient } from '../support/http-client.ts'
 import { startRedis } from '../support/redis.ts'
 import { testRoles } from '../support/roles.ts'
@@ -162,7 +162,7 @@ async function startAll(
 
 export async function startBench(options: BenchOptions): Promise<Bench> {
   const folder = await mkdtemp(join(tmpdir(), 'ganglion-bench-'))
-  const authority = options.peers ? testAuthority() : undefined
+  const authority = options.peers ? testAuthority(loopbackAddresses) : undefined
   const peersCaPath = authority?.caPath
   // The database runs as a user of its own when this runs as root.
   await chmod(folder, 0o755)

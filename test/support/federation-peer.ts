@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { IncomingMessage } from 'node:http'
 import { createServer } from 'node:https'
+import { isIP } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ServerName } from '../../shared/matrix/ids.ts'
@@ -55,7 +56,13 @@ export interface TestAuthority {
   close(): void
 }
 
-/** One certificate for all that is on this machine, and for these names. */
+/** A thousand addresses of this machine. */
+export const loopbackAddresses: readonly string[] = Array.from(
+  { length: 1_000 },
+  (_, i) => `127.1.${i >> 8}.${i & 255}`,
+)
+
+/** One certificate for all that is on this machine, and for these names and addresses. */
 export function testAuthority(names: readonly string[] = []): TestAuthority {
   const folder = mkdtempSync(join(tmpdir(), 'ganglion-peers-'))
   const [keyPath, caPath] = [join(folder, 'key.pem'), join(folder, 'cert.pem')]
@@ -66,7 +73,7 @@ export function testAuthority(names: readonly string[] = []): TestAuthority {
       ...['-keyout', keyPath, '-out', caPath, '-subj', '/CN=peers.test'],
       ...[
         '-addext',
-        `subjectAltName=DNS:peers.test,DNS:*.peers.test,IP:${host}${names.map((name) => `,DNS:${name}`).join('')}`,
+        `subjectAltName=DNS:peers.test,DNS:*.peers.test,IP:${host}${names.map((name) => `,${isIP(name) ? 'IP' : 'DNS'}:${name}`).join('')}`,
       ],
     ],
     { stdio: 'ignore' },

@@ -5,7 +5,7 @@ import type { RoomId, UserId } from '../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { type FederationPeer, federationPeer } from '../../support/federation-peer.ts'
 import { type PeerHost, type PeerRoom, roomOfPeer } from '../../support/peer-room.ts'
-import type { Bench } from '../environment.ts'
+import type { Bench, User } from '../environment.ts'
 import { drive } from '../measure.ts'
 import { check, createRoom, measured, registerMany, type Scenario } from '../scenario.ts'
 
@@ -16,7 +16,9 @@ export const federation: Scenario = async (bench) => {
   if (!bench.authority) throw new Error('no other server takes part')
   const peer = await federationPeer(bench.authority)
   try {
-    const host = await hostOf(bench)
+    const [owner] = await registerMany(bench, 'owner', 1)
+    if (!owner) throw new Error('no user')
+    const host = hostOf(bench, owner)
     const rooms: PeerRoom[] = []
     for (let i = 0; i < 50; i++) rooms.push(await roomOfPeer(host, peer, roomVersion))
     const one = rooms.slice(0, 1)
@@ -68,9 +70,7 @@ async function received(
 }
 let sent = 0
 
-async function hostOf(bench: Bench): Promise<PeerHost> {
-  const [owner] = await registerMany(bench, 'owner', 1)
-  if (!owner) throw new Error('no user')
+export function hostOf(bench: Bench, owner: User): PeerHost {
   const agent = new Agent({ keepAlive: true, maxSockets: 8 })
   const { hostname, port } = new URL(bench.baseUrl)
   return {
