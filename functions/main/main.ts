@@ -55,7 +55,8 @@ import { createEventFetcher } from './federation/fetch-events.ts'
 import { createInbound, type Inbound } from './federation/inbound.ts'
 import { createMembershipElsewhere } from './federation/membership-elsewhere.ts'
 import { createPolicyServers } from './federation/policy-servers.ts'
-import { type Outgoing, startOutgoing } from './federation/sending/outgoing.ts'
+import { startOutgoing } from './federation/sending/outgoing.ts'
+import { startWhoSends } from './federation/sending/who-sends.ts'
 import { createKeyedQueue } from './keyed-queue.ts'
 import { createLinkTokens } from './link-tokens.ts'
 import { mediaHandlers } from './media/commands.ts'
@@ -343,14 +344,24 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     sharing &&
     createCommandRunner({ handlers, outages, ownership: sharing.ownership, sql, clock, secrets: sharing.secrets })
   Object.assign(everywhere, runner ? createRoutedClient(runner, sharing.remote) : handlers)
-  const follow =
-    ownership && followShards(ownership, { rooms, transactions, departures, delayedSends, inbound, outgoing })
+  const follow = ownership && followShards(ownership, { rooms, transactions, departures, delayedSends, inbound })
+  const stopSharing =
+    ownership &&
+    startWhoSends({
+      sql,
+      clock,
+      id: deps.writer?.name ?? '',
+      sends: config.main.sends_to_servers,
+      ownership,
+      outgoing,
+      onError: (err) => log.error({ err }, 'which mains send to other servers could not be read; it is looked again'),
+    })
   // Of one writer all that is left over is its own.
   if (!ownership) {
     departures.resume()
     delayedSends.gained(allShards)
     inbound.gained(allShards)
-    outgoing.gained(allShards)
+    if (config.main.sends_to_servers) outgoing.gained(allShards)
   }
   return {
     commands: runner ? everywhere : outages.guard(handlers),
@@ -361,6 +372,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       follow?.()
       await departures.close()
       await delayedSends.close()
+      await stopSharing?.()
       await outgoing.close()
       await inbound.close()
       await stopPruning()
@@ -414,7 +426,6 @@ function followShards(
     readonly departures: Departures
     readonly delayedSends: DelayedSends
     readonly inbound: Inbound
-    readonly outgoing: Outgoing
   },
 ): () => void {
   const offGained = ownership.onGained((shards) => {
@@ -424,13 +435,11 @@ function followShards(
     of.departures.resume()
     of.delayedSends.gained(shards)
     of.inbound.gained(shards)
-    of.outgoing.gained(shards)
   })
   const offLost = ownership.onLost((shards) => {
     const lost = new Set(shards)
     of.rooms.roomsLost((room_id) => lost.has(shardOf(room_id)))
     of.delayedSends.lost(shards)
-    of.outgoing.lost(shards)
   })
   return () => {
     offGained()

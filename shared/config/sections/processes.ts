@@ -123,6 +123,15 @@ export const main = v.optional(
       ),
       false,
     ),
+    sends_to_servers: v.optional(
+      v.pipe(
+        bool,
+        v.description(
+          'Send to other servers from this main. Where several mains run, those that do send for those that do not.',
+        ),
+      ),
+      true,
+    ),
   }),
   {},
 )
