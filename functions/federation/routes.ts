@@ -12,6 +12,7 @@ import {
 } from './memberships.ts'
 import { getKeysOfServer, postKeysOfServers } from './notary.ts'
 import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
+import { getBackfill, getEvent, getEventAuth, getState, getStateIds, postMissingEvents } from './room-reads.ts'
 import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
 import { getServerKey, getServerKeys } from './server-keys.ts'
 import { sendTransaction } from './transactions.ts'
@@ -28,6 +29,12 @@ export const federationRoutes = [
   queryDirectory,
   queryAnything,
   sendTransaction,
+  getEvent,
+  getBackfill,
+  postMissingEvents,
+  getState,
+  getStateIds,
+  getEventAuth,
   makeJoin,
   sendJoin,
   sendJoinV1,

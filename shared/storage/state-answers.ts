@@ -66,6 +66,14 @@ export async function* wiresOf(sql: ReadSql, event_nids: readonly number[]): Asy
   }
 }
 
+/** Ids of the events, in no order. */
+export async function eventIdsOf(sql: ReadSql, event_nids: readonly number[]): Promise<EventId[]> {
+  if (event_nids.length === 0) return []
+  const rows = await sql<{ event_id: EventId }[]>`
+    select event_id from events where event_nid = any(${sql.array([...event_nids], int8)}::bigint[])`
+  return rows.map((row) => row.event_id)
+}
+
 /** Servers with a joined member. */
 export async function allServersInRoom(sql: ReadSql, room_nid: number): Promise<ServerName[]> {
   const rows = await sql<{ server_name: ServerName }[]>`
