@@ -172,6 +172,20 @@ describe('a server that does not answer', () => {
     )
   })
 
+  test('costs the others nothing while it does not answer at all', async () => {
+    const room = await peerRoom(server, one.peer)
+    const healthy = await peerRoom(server, two.peer)
+    const asked = Promise.withResolvers<void>()
+    one.answer = () => {
+      asked.resolve()
+      return new Promise(() => {})
+    }
+    await say(room, 'into the void')
+    await asked.promise
+    for (let i = 0; i < 5; i++) await say(healthy, `h${i}`)
+    await until(() => expect(two.messages()).toEqual(['h0', 'h1', 'h2', 'h3', 'h4']))
+  })
+
   test('is tried at once when it gives a sign of life', async () => {
     const room = await peerRoom(server, one.peer)
     one.answer = down
@@ -214,6 +228,33 @@ describe('a server that does not answer', () => {
   })
 })
 
+describe('what all servers have', () => {
+  test('is deleted after a while, and what one does not have is kept', async () => {
+    const { sql } = server.main.database
+    const [healthy, failing] = [await peerRoom(server, one.peer), await peerRoom(server, two.peer)]
+    await say(healthy, 'had')
+    await until(() => expect(one.messages()).toEqual(['had']))
+    await until(async () => expect(await destination(one)).toMatchObject({ transaction_id: null }))
+    const left = async () => (await sql`select position from outbound_events`).length
+    clock.advance(5 * minuteMs)
+    await until(async () => expect(await left()).toBe(0))
+    two.answer = down
+    await say(failing, 'waits')
+    await failed(two, 1)
+    await say(healthy, 'had too')
+    await until(() => expect(one.messages()).toEqual(['had', 'had too']))
+    clock.advance(5 * minuteMs)
+    await failed(two, 2)
+    expect(await left()).toBe(2)
+    two.answer = up
+    clock.advance(5 * minuteMs)
+    await until(() => expect(two.messages()).toEqual(['waits']))
+    clock.advance(5 * minuteMs)
+    await until(async () => expect(await left()).toBe(0))
+    expect(await sql`select transaction_id from outbound_transactions`).toEqual([])
+  })
+})
+
 describe('EDUs out', () => {
   test('those that must arrive wait in their order, at most 100 at a time', async () => {
     const { committer } = server.main.rooms.deps
@@ -253,5 +294,17 @@ describe('EDUs out', () => {
     await server.main.commands.setPresence({ user_id, presence: 'online', source: 'client', status_msg: 'here' })
     await until(() => expect(JSON.stringify(one.edus('m.presence'))).toContain('"status_msg":"here"'))
     expect(two.transactions).toEqual([])
+  })
+
+  test('presence is told to a server of which somebody comes into the room', async () => {
+    const room = await peerRoom(server, one.peer)
+    const { alice: user_id } = room
+    await server.main.commands.setPresence({ user_id, presence: 'online', source: 'client' })
+    await until(() => expect(one.edus('m.presence')).toHaveLength(1))
+    const carol = `@carol:${one.peer.server_name}` as UserId
+    await room.catchUp()
+    const join = { type: 'm.room.member', state_key: carol, sender: carol, content: { membership: 'join' } }
+    await room.send([room.wire(room.make(join))])
+    await until(() => expect(one.edus('m.presence')).toHaveLength(2))
   })
 })

@@ -30,7 +30,7 @@ export interface OutgoingDeps {
 const retryMs = 1_000
 const pageMax = 500
 /** Events whose addressees are read together, and that may wait for it. */
-const positionsPerRead = 200
+const positionsPerRead = 50
 const positionsMax = 5_000
 const tidyMs = 300_000
 /** Transactions that nobody waits for are kept so long: one may just be about to be waited for. */

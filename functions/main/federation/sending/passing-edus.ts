@@ -25,6 +25,13 @@ export interface PassingDeps {
 const roomsMax = 2_000
 const waitingMax = 2_000
 
+/** Who is online is told again before other servers take it for over, some each minute. */
+const tellAgainMs = 25 * 60_000
+const sweepMs = 60_000
+const toldAgainMax = 1_000
+/** Of one room, to a server that comes into it. */
+const toldToNewMax = 200
+
 interface Told {
   /** The servers of this room, or those that share any with this user. */
   readonly of: RoomId | UserId
@@ -37,6 +44,10 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
   const servers = new LRUCache<RoomId, readonly ServerName[]>({ maxSize: roomsMax, sizeCalculation: () => 1 })
   /** Our users who type, by room. */
   const typists = new Map<RoomId, ReadonlySet<UserId>>()
+  /** Our users who are not offline, as they were told of last. */
+  const online = new Map<UserId, { readonly row: PresenceRow; toldTs: number }>()
+  /** Servers that came into a room. */
+  let newcomers = new Map<string, { readonly server: ServerName; readonly room_id: RoomId }>()
   let waiting: Told[] = []
   let working: Promise<void> | undefined
   let closed = false
@@ -46,24 +57,59 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
   function tell(of: RoomId | UserId, key: string, edu_type: string, content: JsonObject): void {
     // Of what matters now or never, none is better than all too late.
     if (waiting.length >= waitingMax) return
-    waiting.push({ of, key, edu: { id: ++count, text: canonicalJsonLoose({ edu_type, content }) } })
+    waiting.push({ of, key, edu: eduOf(edu_type, content) })
+    wake()
+  }
+
+  function eduOf(edu_type: string, content: JsonObject): PassingEdu {
+    return { id: ++count, text: canonicalJsonLoose({ edu_type, content }) }
+  }
+
+  function wake(): void {
+    if (closed) return
     working ??= work()
       .catch(onError)
       .finally(() => {
         working = undefined
+        if (waiting.length + newcomers.size > 0) wake()
       })
   }
 
+  function tellPresence({ row }: { readonly row: PresenceRow }): void {
+    tell(row.user_id, `presence ${row.user_id}`, 'm.presence', presenceContent(row, clock.now()))
+  }
+
   async function work(): Promise<void> {
-    while (waiting.length > 0 && !closed) {
+    while (waiting.length + newcomers.size > 0 && !closed) {
+      await tellNewcomers()
       const told = waiting
       waiting = []
+      if (told.length === 0) continue
       const names = [...new Set(told.map((one) => one.of))]
       const unknown = names.filter((name) => name.startsWith('!') && !servers.has(name as RoomId)) as RoomId[]
       const users = names.filter((name) => !name.startsWith('!')) as UserId[]
       const [, ofUsers] = await Promise.all([readRooms(unknown), serversOf(users)])
       for (const { of, key, edu } of told) {
         for (const server of ofUsers.get(of as UserId) ?? servers.get(of as RoomId) ?? []) pass(server, key, edu)
+      }
+    }
+  }
+
+  /** Who of the room is online, they have not been told. */
+  async function tellNewcomers(): Promise<void> {
+    const some = [...newcomers.values()]
+    newcomers = new Map()
+    if (some.length === 0 || online.size === 0) return
+    const rooms = [...new Set(some.map((one) => one.room_id))]
+    const rows = await sql<{ room_id: RoomId; user_id: UserId }[]>`
+      select r.room_id, m.user_id from rooms r join memberships m on m.room_nid = r.room_nid
+      where r.room_id = any(${sql.array(rooms, 25)}::text[]) and m.local and m.membership = 'join'
+        and m.user_id = any(${sql.array([...online.keys()].slice(0, 10_000), 25)}::text[])`
+    const members = Map.groupBy(rows, (row) => row.room_id)
+    for (const { server, room_id } of some) {
+      for (const { user_id } of (members.get(room_id) ?? []).slice(0, toldToNewMax)) {
+        const known = online.get(user_id)
+        if (known) pass(server, `presence ${user_id}`, eduOf('m.presence', presenceContent(known.row, clock.now())))
       }
     }
   }
@@ -99,7 +145,14 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
   const offs = [
     replication.subscribe('events', ({ rows }) => {
       // Who is in the room may have changed, and with it which servers are.
-      for (const { member, room_id } of rows) if (member && !member.local) servers.delete(room_id)
+      for (const { member, room_id } of rows) {
+        if (!member || member.local) continue
+        servers.delete(room_id)
+        if (member.membership !== 'join' || member.prev_membership === 'join' || online.size === 0) continue
+        const server = serverNameOf(member.user_id)
+        if (newcomers.size < waitingMax) newcomers.set(`${server} ${room_id}`, { server, room_id })
+        wake()
+      }
     }),
     replication.subscribe('invalidations', ({ rows }) => {
       for (const { cache, key } of rows) if (cache === 'room') servers.delete(key as RoomId)
@@ -125,13 +178,30 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
     }),
     replication.subscribe('presence', ({ rows }) => {
       for (const row of rows) {
-        if (isOurs(row.user_id))
-          tell(row.user_id, `presence ${row.user_id}`, 'm.presence', presenceContent(row, clock.now()))
+        if (!isOurs(row.user_id)) continue
+        const told = { row, toldTs: clock.now() }
+        if (row.presence === 'offline') online.delete(row.user_id)
+        else online.set(row.user_id, told)
+        tellPresence(told)
       }
     }),
   ]
+
+  let cancel = clock.after(sweepMs, sweep)
+  function sweep(): void {
+    let left = toldAgainMax
+    const now = clock.now()
+    for (const one of online.values()) {
+      if (now - one.toldTs < tellAgainMs) continue
+      if (left-- <= 0) break
+      one.toldTs = now
+      tellPresence(one)
+    }
+    cancel = clock.after(sweepMs, sweep)
+  }
   return async () => {
     closed = true
+    cancel()
     for (const off of offs) off()
     await working
   }

@@ -6,6 +6,7 @@ import type { Clock } from '../../../../shared/clock.ts'
 import { type FederationClient, RemoteError } from '../../../../shared/federation/federation-client.ts'
 import type { Logger } from '../../../../shared/logging.ts'
 import type { ServerName } from '../../../../shared/matrix/ids.ts'
+import { liveNumber } from '../../../../shared/metrics/tallies.ts'
 import { backOffMs } from './back-off.ts'
 import { Destination, type PassingEdu } from './destination.ts'
 import type { DestinationsTable, DueEvent } from './destinations-table.ts'
@@ -272,6 +273,12 @@ export function createSender(deps: SenderDeps): Sender {
     await outcomes.write({ kind: 'failed', server_name, attempts, retry_ts, error: error.message.slice(0, 500) })
   }
 
+  const waiting = () => [...destinations.values()].filter((one) => one.busy || one.hasWork)
+  const forgetNumbers = [
+    liveNumber('ganglion_destinations_waiting', 'Other servers that something waits for here', () => waiting().length),
+    liveNumber('ganglion_destinations_sending', 'Transactions that are on their way from here', () => sending.size),
+  ]
+
   return {
     addEvent(server, event) {
       seen = Math.max(seen, event.position)
@@ -307,7 +314,7 @@ export function createSender(deps: SenderDeps): Sender {
         destinations.delete(server)
       }
     },
-    busy: () => [...destinations.values()].filter((one) => one.busy || one.hasWork).map((one) => one.server_name),
+    busy: () => waiting().map((one) => one.server_name),
     tidied(upTo) {
       for (const one of destinations.values()) {
         if (one.known && !one.busy && !one.hasWork) one.cursor = Math.max(one.cursor, upTo)
@@ -315,6 +322,7 @@ export function createSender(deps: SenderDeps): Sender {
     },
     async close() {
       closed = true
+      for (const forget of forgetNumbers) forget()
       cancelRetry?.()
       for (const one of destinations.values()) one.cancelTimer?.()
       closing.abort(new Error('this process ends'))
