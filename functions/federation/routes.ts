@@ -1,4 +1,5 @@
 /** Everything that the federation role serves. */
+import { getHierarchy, getPublicRooms, postPublicRooms } from './directory.ts'
 import { putInvite, putInviteV1 } from './invites.ts'
 import {
   makeJoin,
@@ -15,6 +16,7 @@ import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
 import { getBackfill, getEvent, getEventAuth, getState, getStateIds, postMissingEvents } from './room-reads.ts'
 import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
 import { getServerKey, getServerKeys } from './server-keys.ts'
+import { getEventByTimestamp } from './timestamp-to-event.ts'
 import { sendTransaction } from './transactions.ts'
 
 export const federationRoutes = [
@@ -45,4 +47,8 @@ export const federationRoutes = [
   sendKnock,
   putInvite,
   putInviteV1,
+  getEventByTimestamp,
+  getPublicRooms,
+  postPublicRooms,
+  getHierarchy,
 ] as const

@@ -109,3 +109,22 @@ function referencesOf({ envelope }: AnsweredEvent, key: 'auth_events' | 'prev_ev
   if (!Array.isArray(references)) return []
   return references.map((reference) => (Array.isArray(reference) ? reference[0] : reference) as EventId)
 }
+
+/** The event next to that time, itself included: the next later one, or with `b` the next earlier one. */
+export async function nearestInTime(
+  sql: ReadSql,
+  room_id: RoomId,
+  { ts, direction }: { readonly ts: number; readonly direction: 'f' | 'b' },
+): Promise<{ readonly event_id: EventId; readonly origin_server_ts: number } | undefined> {
+  const forwards = direction === 'f'
+  const [row] = await sql<{ event_id: EventId; origin_server_ts: number }[]>`
+    select e.event_id, e.origin_server_ts from events e join rooms r using (room_nid)
+    where r.room_id = ${room_id} and e.position is not null
+      and ${forwards ? sql`e.origin_server_ts >= ${ts}` : sql`e.origin_server_ts <= ${ts}`}
+    order by ${
+      forwards
+        ? sql`e.room_nid, e.origin_server_ts, e.position`
+        : sql`e.room_nid desc, e.origin_server_ts desc, e.position desc`
+    } limit 1`
+  return row
+}

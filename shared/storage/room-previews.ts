@@ -1,6 +1,6 @@
 /** What somebody who is not in a room may be told of it, and what rooms a space links to. */
 import { allowedRooms } from '../core/room-access.ts'
-import type { RoomId, UserId } from '../matrix/ids.ts'
+import type { RoomId, ServerName, UserId } from '../matrix/ids.ts'
 import { isJsonObject } from '../matrix/json-value.ts'
 import { fromPgText, pgText, type ReadSql } from './sql.ts'
 
@@ -61,6 +61,30 @@ export async function joinedAmong(sql: ReadSql, user: UserId, room_ids: readonly
   const rows = await sql<{ room_id: string }[]>`
     select r.room_id from rooms r join memberships m on m.user_id = ${user} and m.room_nid = r.room_nid
     where r.room_id = any(${sql.array(room_ids.map(pgText), 25)}::text[]) and m.membership = 'join'`
+  return new Set(rows.map((row) => row.room_id))
+}
+
+/** Those of the rooms in which a user of the server is joined, or invited. */
+export async function roomsOfServer(
+  sql: ReadSql,
+  server: ServerName,
+  room_ids: readonly string[],
+): Promise<{ readonly joined: ReadonlySet<string>; readonly invited: ReadonlySet<string> }> {
+  const rows = await sql<{ room_id: string; membership: string }[]>`
+    select distinct r.room_id, m.membership from rooms r join memberships m using (room_nid)
+    where r.room_id = any(${sql.array(room_ids.map(pgText), 25)}::text[]) and m.membership in ('join', 'invite')
+      and server_of(m.user_id) = ${server}`
+  const having = (membership: string) =>
+    new Set(rows.filter((row) => row.membership === membership).map((row) => row.room_id))
+  return { joined: having('join'), invited: having('invite') }
+}
+
+/** Those of the rooms that a user of this server is in: what it says of them is true. */
+export async function knownAmong(sql: ReadSql, room_ids: readonly string[]): Promise<Set<string>> {
+  if (room_ids.length === 0) return new Set()
+  const rows = await sql<{ room_id: string }[]>`
+    select r.room_id from rooms r where r.room_id = any(${sql.array(room_ids.map(pgText), 25)}::text[])
+      and exists (select from memberships m where m.room_nid = r.room_nid and m.membership = 'join' and m.local)`
   return new Set(rows.map((row) => row.room_id))
 }
 

@@ -3,12 +3,11 @@ import * as v from 'valibot'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { previewJson, visiblePreviews } from '../../../shared/rooms/previews.ts'
+import { byOrder, type ChildLink, childLink, childLinkJson, walkSpace } from '../../../shared/rooms/space-walk.ts'
 import { roomsReached, spaceLinks } from '../../../shared/storage/room-previews.ts'
-import { strippedStateJson } from '../../../shared/timeline/client-json.ts'
 import { route } from '../deps.ts'
 import { flagOf, limitOf } from '../read/parameters.ts'
-import { previewJson, visiblePreviews } from './previews.ts'
-import { byOrder, type ChildLink, childLink, walkSpace } from './space-walk.ts'
 
 const limits = { standard: 50, most: 50 }
 const depthMax = 100
@@ -59,18 +58,13 @@ export const getHierarchy = route({
     const rooms = order.slice(start, start + limit).flatMap((room_id) => {
       const room = visible.get(room_id)
       if (!room) return []
-      const state = childrenOf(room_id).map(({ link }) => childJson(link))
+      const state = childrenOf(room_id).map(({ link }) => childLinkJson(link))
       return [`${JSON.stringify(previewJson(room)).slice(0, -1)},"children_state":[${state.join(',')}]}`]
     })
     const next = start + limit < order.length ? `,"next_batch":"h1_${start + limit}_${walk}"` : ''
     return new RawJson(`{"rooms":[${rooms.join(',')}]${next}}`)
   },
 })
-
-function childJson(link: ChildLink['link']): string {
-  const event = strippedStateJson({ ...link, type: 'm.space.child' })
-  return `${event.slice(0, -1)},"origin_server_ts":${link.origin_server_ts}}`
-}
 
 function depthOf(text: string | undefined): number {
   if (text === undefined || text === '') return depthMax

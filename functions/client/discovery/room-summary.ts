@@ -3,9 +3,9 @@ import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
 import { RoomAlias, RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
+import { previewJson, visiblePreviews } from '../../../shared/rooms/previews.ts'
 import { roomOfAlias } from '../../../shared/storage/aliases.ts'
 import { type ClientDeps, route } from '../deps.ts'
-import { previewJson, visiblePreviews } from './previews.ts'
 
 const params = v.object({ roomIdOrAlias: v.union([RoomId, RoomAlias]) })
 

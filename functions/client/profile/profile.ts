@@ -2,13 +2,14 @@
 import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
 import type { Config } from '../../../shared/config/schema.ts'
-import { UserId } from '../../../shared/matrix/ids.ts'
+import { serverNameOf, UserId } from '../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { cachedValue } from '../../../shared/replication/shared-cache.ts'
 import { profileOf } from '../../../shared/storage/profiles.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { checkFieldName, mayChangeField } from './fields.ts'
+import { remoteProfile } from './remote-profile.ts'
 
 const path = '/_matrix/client/v3/profile/:userId/:keyName'
 const params = v.object({ userId: UserId, keyName: v.string() })
@@ -95,7 +96,9 @@ export const profileRoutes = [
   ...[getProfileField, putProfileField, deleteProfileField].map((field) => ({ ...field, path: unstablePath })),
 ] as const
 
-async function knownProfile({ sql, replication }: ClientDeps, user_id: UserId): Promise<JsonObject> {
+async function knownProfile(deps: ClientDeps, user_id: UserId): Promise<JsonObject> {
+  const { sql, replication, config } = deps
+  if (serverNameOf(user_id) !== config.server_name) return remoteProfile(deps, user_id)
   if (replication.cache) {
     // Whoever asks need not have a token, so nothing was waited for yet.
     await replication.fresh?.()

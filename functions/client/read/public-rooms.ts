@@ -1,20 +1,17 @@
-/** The published room directory. https://spec.matrix.org/v1.19/client-server-api/#published-room-directory */
+/** The published room directory, this server's and others'. https://spec.matrix.org/v1.19/client-server-api/#published-room-directory */
 import * as v from 'valibot'
+import { RemoteError } from '../../../shared/federation/federation-client.ts'
 import { ServerName } from '../../../shared/matrix/ids.ts'
+import { isJsonObject, type JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import {
-  type DirectoryPlace,
-  type DirectoryQuestion,
-  type PublishedRoom,
-  publishedRoomCount,
-  publishedRooms,
-} from '../../../shared/storage/directory.ts'
+import { DirectoryBody, directoryLimits, directoryPage, searchOfDirectory } from '../../../shared/rooms/public-rooms.ts'
 import { type ClientDeps, route } from '../deps.ts'
 import { limitOf } from './parameters.ts'
 
-const limits = { standard: 100, most: 500 }
 const text = v.optional(v.string())
 const spec = 'client-server-api/#get_matrixclientv3publicrooms'
+const answerBytesMax = 4 * 1024 * 1024
+const remotePath = '/_matrix/federation/v1/publicRooms'
 
 export const getPublicRooms = route({
   method: 'GET',
@@ -27,22 +24,14 @@ export const getPublicRooms = route({
     if (!user && !deps.config.rooms.public_list_without_login) {
       throw new MatrixError('M_MISSING_TOKEN', 'Log in to see the room directory')
     }
-    ownDirectory(deps, server)
-    return directoryPage(deps, since, { limit: limitOf(limit, limits) })
+    const most = limitOf(limit, directoryLimits)
+    const other = otherServer(deps, server)
+    if (!other) return directoryPage(deps.sql, since, { limit: most })
+    // Nobody else's server is asked for somebody whom nobody knows.
+    if (!user) throw new MatrixError('M_MISSING_TOKEN', "Log in to see other servers' directories")
+    const query = new URLSearchParams({ limit: String(most), ...(since ? { since } : {}) })
+    return remoteDirectory(deps, other, { method: 'GET', uri: `${remotePath}?${query}` })
   },
-})
-
-const Body = v.object({
-  limit: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
-  since: text,
-  filter: v.optional(
-    v.object({
-      generic_search_term: v.optional(v.nullable(v.string())),
-      room_types: v.optional(v.nullable(v.array(v.nullable(v.string())))),
-    }),
-  ),
-  include_all_networks: v.optional(v.boolean()),
-  third_party_instance_id: v.optional(v.nullable(v.string())),
 })
 
 export const postPublicRooms = route({
@@ -52,74 +41,54 @@ export const postPublicRooms = route({
   auth: 'guest',
   limit: 'read',
   query: v.object({ server: text }),
-  body: Body,
+  body: DirectoryBody,
   emptyBody: true,
   async handle({ query: { server }, body }, deps) {
-    ownDirectory(deps, server)
+    const other = otherServer(deps, server)
+    if (other) {
+      const limit = Math.min(body.limit ?? directoryLimits.standard, directoryLimits.most)
+      return remoteDirectory(deps, other, {
+        method: 'POST',
+        uri: remotePath,
+        body: JSON.parse(JSON.stringify({ ...body, limit })) as JsonObject,
+      })
+    }
     // No bridged network keeps a directory here.
     if (body.third_party_instance_id) return { chunk: [], total_room_count_estimate: 0 }
-    const { generic_search_term, room_types } = body.filter ?? {}
-    return directoryPage(deps, body.since, {
-      limit: Math.min(body.limit ?? limits.standard, limits.most),
-      search: generic_search_term || undefined,
-      room_types: room_types ?? undefined,
-    })
+    return searchOfDirectory(deps.sql, body)
   },
 })
 
-function ownDirectory({ config }: ClientDeps, server: string | undefined): void {
-  if (!server || server === config.server_name) return
-  if (!v.is(ServerName, server)) throw new MatrixError('M_INVALID_PARAM', 'Query parameter server is no server name')
-  throw new MatrixError('M_NOT_FOUND', `The directory of ${server} cannot be reached from here`)
+/** undefined: the directory asked for is this server's. */
+function otherServer({ config }: ClientDeps, server: string | undefined): ServerName | undefined {
+  if (!server || server === config.server_name) return undefined
+  const parsed = v.safeParse(ServerName, server)
+  if (parsed.success) return parsed.output
+  throw new MatrixError('M_INVALID_PARAM', 'Query parameter server is no server name')
 }
 
-async function directoryPage({ sql }: ClientDeps, since: string | undefined, question: DirectoryQuestion) {
-  const { limit } = question
-  const from = since ? parseSince(since) : undefined
-  // One more than the page holds tells whether there is a next page.
-  const [found, count] = await Promise.all([
-    publishedRooms(sql, { ...question, from, limit: limit + 1 }),
-    publishedRoomCount(sql),
-  ])
-  const backwards = from?.side === 'before'
-  const more = found.length > limit
-  const page = backwards ? found.slice(more ? 1 : 0) : found.slice(0, limit)
-  const first = page[0]
-  const last = page.at(-1)
-  return {
-    chunk: page.map(publishedRoomJson),
-    ...(last && (backwards || more) ? { next_batch: `n${place(last)}` } : {}),
-    ...(first && (backwards ? more : from) ? { prev_batch: `b${place(first)}` } : {}),
-    total_room_count_estimate: count,
-  }
-}
+const RemotePage = v.object({
+  chunk: v.pipe(v.array(v.looseObject({ room_id: v.string() })), v.maxLength(1_000)),
+  next_batch: text,
+  prev_batch: text,
+  total_room_count_estimate: v.optional(v.number()),
+})
 
-function place({ joined_members, room_nid }: DirectoryPlace): string {
-  return `1_${joined_members}_${room_nid}`
-}
-
-function parseSince(token: string): DirectoryQuestion['from'] {
-  const match = /^([nb])1_(\d{1,9})_(\d{1,15})$/.exec(token)
-  if (!match) throw new MatrixError('M_INVALID_PARAM', 'Parameter since is not a token of this server')
-  return {
-    side: match[1] === 'n' ? 'after' : 'before',
-    place: { joined_members: Number(match[2]), room_nid: Number(match[3]) },
-  }
-}
-
-/** https://spec.matrix.org/v1.19/client-server-api/#get_matrixclientv3publicrooms_response-200_publishedroomschunk */
-function publishedRoomJson(room: PublishedRoom) {
-  const { name, topic, canonical_alias, avatar_url, join_rule, room_type } = room
-  return {
-    room_id: room.room_id,
-    num_joined_members: room.joined_members,
-    world_readable: room.history_visibility === 'world_readable',
-    guest_can_join: room.guest_access === 'can_join',
-    ...(name ? { name } : {}),
-    ...(topic ? { topic } : {}),
-    ...(canonical_alias ? { canonical_alias } : {}),
-    ...(avatar_url ? { avatar_url } : {}),
-    ...(join_rule ? { join_rule } : {}),
-    ...(room_type ? { room_type } : {}),
+async function remoteDirectory(
+  { federation }: ClientDeps,
+  server: ServerName,
+  request: { readonly method: 'GET' | 'POST'; readonly uri: string; readonly body?: JsonObject },
+): Promise<JsonObject> {
+  try {
+    const answer = await federation.client.json(server, { ...request, limits: { bytesMax: answerBytesMax } })
+    const page = v.safeParse(RemotePage, answer)
+    if (!page.success || !isJsonObject(page.output)) {
+      throw new RemoteError('bad_answer', `${server} answered with something else than a part of its directory`)
+    }
+    return page.output
+  } catch (error) {
+    if (!(error instanceof RemoteError)) throw error
+    if (error.status === 403) throw new MatrixError('M_FORBIDDEN', `${server} does not show its directory`)
+    throw new MatrixError('M_UNKNOWN', error.message, { status: 502 })
   }
 }

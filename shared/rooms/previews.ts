@@ -1,8 +1,8 @@
 /** Rooms as who is not in them may see them. */
-import { mayPreview } from '../../../shared/core/room-access.ts'
-import type { UserId } from '../../../shared/matrix/ids.ts'
-import { joinedAmong, type RoomPreview, roomPreviews } from '../../../shared/storage/room-previews.ts'
-import type { ReadSql } from '../../../shared/storage/sql.ts'
+import { mayPreview } from '../core/room-access.ts'
+import type { ServerName, UserId } from '../matrix/ids.ts'
+import { joinedAmong, type RoomPreview, roomPreviews, roomsOfServer } from '../storage/room-previews.ts'
+import type { ReadSql } from '../storage/sql.ts'
 
 /** By room id, those of the rooms that exist and that the user may be told of; without a user, as a stranger. */
 export async function visiblePreviews(
@@ -18,6 +18,24 @@ export async function visiblePreviews(
     if (mayPreview({ ...room, inAllowedRoom: room.allowed_room_ids.some((id) => joined.has(id)) })) {
       visible.set(room.room_id, room)
     }
+  }
+  return visible
+}
+
+/** By room id, those of the rooms that exist and that some user of the server may be told of. */
+export async function previewsForServer(
+  sql: ReadSql,
+  room_ids: readonly string[],
+  server: ServerName,
+): Promise<ReadonlyMap<string, RoomPreview>> {
+  const found = await roomPreviews(sql, room_ids, undefined)
+  const asked = new Set([...found.map((room) => room.room_id), ...found.flatMap((room) => room.allowed_room_ids)])
+  const { joined, invited } = await roomsOfServer(sql, server, [...asked])
+  const visible = new Map<string, RoomPreview>()
+  for (const room of found) {
+    const membership = joined.has(room.room_id) ? 'join' : invited.has(room.room_id) ? 'invite' : null
+    const inAllowedRoom = room.allowed_room_ids.some((id) => joined.has(id))
+    if (mayPreview({ ...room, membership, inAllowedRoom })) visible.set(room.room_id, room)
   }
   return visible
 }

@@ -1,6 +1,7 @@
 /** The way through a tree of spaces. https://spec.matrix.org/v1.19/client-server-api/#querying-rooms-within-a-space */
 import * as v from 'valibot'
-import type { SpaceLink } from '../../../shared/storage/room-previews.ts'
+import type { SpaceLink } from '../storage/room-previews.ts'
+import { strippedStateJson } from '../timeline/client-json.ts'
 
 /** A valid m.space.child event. */
 export interface ChildLink {
@@ -30,6 +31,12 @@ export function byOrder(a: ChildLink, b: ChildLink): number {
   }
   if (a.link.origin_server_ts !== b.link.origin_server_ts) return a.link.origin_server_ts - b.link.origin_server_ts
   return a.link.state_key < b.link.state_key ? -1 : 1
+}
+
+/** The event as it stands among the children of a space. */
+export function childLinkJson(link: SpaceLink): string {
+  const event = strippedStateJson({ ...link, type: 'm.space.child' })
+  return `${event.slice(0, -1)},"origin_server_ts":${link.origin_server_ts}}`
 }
 
 /** The rooms below and with `root`, depth first, each once; a room that may not be seen hides what is below it. */
