@@ -28,15 +28,16 @@ export async function sendJoinReply(
     yield `${options.inPair ? '[200,' : ''}{"origin":${JSON.stringify(config.server_name)},"members_omitted":${options.omitMembers}`
     if (servers) yield `,"servers_in_room":${JSON.stringify(servers)}`
     yield `,"event":${wireFromParts(envelope, content)},"state":[`
-    yield* joined(wiresOf(sql, state))
+    yield* joinedTexts(wiresOf(sql, state))
     yield '],"auth_chain":['
-    yield* joined(wiresOf(sql, chain))
+    yield* joinedTexts(wiresOf(sql, chain))
     yield `]}${options.inPair ? ']' : ''}`
   }
   return new RawJson(pieces())
 }
 
-async function* joined(texts: AsyncIterable<string>): AsyncGenerator<string> {
+/** Texts as an array has them between its brackets. */
+export async function* joinedTexts(texts: AsyncIterable<string>): AsyncGenerator<string> {
   let first = true
   for await (const text of texts) {
     yield first ? text : `,${text}`

@@ -1,4 +1,6 @@
 /** The keys by which others know what this server signed. */
+import { RawJson } from '../../shared/http/route.ts'
+import { canonicalJson } from '../../shared/matrix/canonical-json.ts'
 import type { JsonObject } from '../../shared/matrix/json-value.ts'
 import { signJson } from '../../shared/matrix/signatures.ts'
 import { type FederationDeps, route } from './deps.ts'
@@ -11,7 +13,7 @@ export const getServerKeys = route({
   path: '/_matrix/key/v2/server',
   spec: 'server-server-api/#get_matrixkeyv2server',
   auth: 'none',
-  handle: (_, deps) => ownKeys(deps),
+  handle: (_, deps) => keysReply(deps),
 })
 
 /** What older servers ask for: all keys are in the answer, whichever is named.
@@ -21,8 +23,13 @@ export const getServerKey = route({
   path: '/_matrix/key/v2/server/:keyId',
   spec: 'server-server-api/#get_matrixkeyv2server',
   auth: 'none',
-  handle: (_, deps) => ownKeys(deps),
+  handle: (_, deps) => keysReply(deps),
 })
+
+/** In the form that was signed: some check it as it comes. */
+function keysReply(deps: FederationDeps): RawJson {
+  return new RawJson(canonicalJson(ownKeys(deps)))
+}
 
 /** Signed with all keys in use. */
 export function ownKeys({ config, clock, federation: { signingKeys } }: FederationDeps): JsonObject {

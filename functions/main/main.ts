@@ -176,6 +176,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     isOwn: ownership && ((room_id) => ownership.holds(shardOf(room_id))),
   })
   const transactions = createTransactions(sql)
+  const fetcher = createEventFetcher(federation)
   const roomDeps: RoomCommandDeps = {
     sql,
     clock,
@@ -187,6 +188,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     transactions,
     creationTs: distinctTimes(clock),
     elsewhere: createMembershipElsewhere({
+      fetcher,
       sql,
       nids,
       committer,
@@ -207,7 +209,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
   }
   const roomCommands = roomHandlers(roomDeps)
   const outgoing = startOutgoing({ sql, replication, clock, config, client: federation.client, log })
-  const inbound = createInbound({ sql, clock, engine: rooms, fetcher: createEventFetcher(federation), log })
+  const inbound = createInbound({ sql, clock, engine: rooms, fetcher, log })
   const departures = createDepartures({
     sql,
     clock,

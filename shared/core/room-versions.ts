@@ -237,6 +237,7 @@ const v1: Version = {
   eventIdFormat: 'given',
   eventReferencesHaveHashes: true,
   stateResolution: 'v1',
+  fieldLimitInBytes: false,
   strictCanonicalJson: false,
   enforcesKeyValidity: false,
   redaction: redactionV1,
@@ -297,7 +298,7 @@ const v10 = next(
 const v11 = next(
   '11',
   v10,
-  { redaction: redactionV11, redactsInContent: true, implicitRoomCreator: true },
+  { redaction: redactionV11, redactsInContent: true, implicitRoomCreator: true, fieldLimitInBytes: true },
   { create: without(v10.outline.create, 'createCreator') },
 )
 const v12 = next(

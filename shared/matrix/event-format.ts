@@ -226,10 +226,10 @@ function idOf(rules: EventRules, envelope: JsonObject, content: JsonObject): Eve
 function formatError(rules: EventRules, wire: JsonObject): string | undefined {
   const { type, state_key, sender, room_id, content, depth, origin_server_ts, hashes, signatures } = wire
   if (typeof type !== 'string') return 'type is not a string'
-  if (!fitsBytes(type, limits.fieldBytes)) return 'type is too long'
+  if (!fitsField(rules, type)) return 'type is too long'
   if (state_key !== undefined) {
     if (typeof state_key !== 'string') return 'state_key is not a string'
-    if (!fitsBytes(state_key, limits.fieldBytes)) return 'state_key is too long'
+    if (!fitsField(rules, state_key)) return 'state_key is too long'
   }
   if (typeof sender !== 'string' || !/^@[^:]*:.+$/s.test(sender)) return 'sender is not a user id'
   if (!fitsBytes(sender, limits.fieldBytes)) return 'sender is too long'
@@ -255,6 +255,11 @@ function formatError(rules: EventRules, wire: JsonObject): string | undefined {
     referencesError(rules, 'prev_events', wire.prev_events, limits.prevEvents) ??
     referencesError(rules, 'auth_events', wire.auth_events, limits.authEvents)
   )
+}
+
+function fitsField(rules: EventRules, value: string): boolean {
+  if (fitsBytes(value, limits.fieldBytes)) return true
+  return !rules.fieldLimitInBytes && value.length <= 2 * limits.fieldBytes && [...value].length <= limits.fieldBytes
 }
 
 function referencesError(rules: EventRules, name: string, value: unknown, most: number): string | undefined {

@@ -16,6 +16,8 @@ export interface EventRules {
   readonly eventIdFormat: 'given' | 'base64' | 'url-safe'
   /** `prev_events` and `auth_events` are `[event_id, hashes]` pairs on the wire, not plain ids. */
   readonly eventReferencesHaveHashes: boolean
+  /** `type` and `state_key` are limited by bytes; before, by code points, as servers have always taken them. */
+  readonly fieldLimitInBytes: boolean
   /** Events that are not canonical JSON (floats, integers beyond ±(2^53-1)) are invalid. */
   readonly strictCanonicalJson: boolean
   readonly redaction: RedactionRules

@@ -246,6 +246,7 @@ interface ToldEvent {
   readonly state_key: string
   readonly sender: UserId
   readonly content: object
+  readonly origin_server_ts?: number
 }
 
 /** Of rooms that this server is not in: what it was told of them. */
@@ -256,12 +257,12 @@ async function toldStates(sql: ReadSql, user: UserId, rooms: readonly number[]):
   return new Map(
     rows.map(({ room_nid, events }) => [
       room_nid,
-      (JSON.parse(events) as ToldEvent[]).map(({ type, state_key, sender, content }) => ({
+      (JSON.parse(events) as ToldEvent[]).map(({ type, state_key, sender, content, origin_server_ts = 0 }) => ({
         event_id: '' as EventId,
         event_nid: 0,
         room_nid,
         position: 0 as StateRow['position'],
-        origin_server_ts: 0,
+        origin_server_ts,
         type,
         state_key,
         sender,

@@ -63,8 +63,14 @@ export function strippedStateJson(event: {
   readonly sender: string
   readonly state_key?: string | undefined
   readonly type: string
+  readonly event_id?: string
+  readonly origin_server_ts?: number
 }): string {
-  return `{"content":${event.content},"sender":${JSON.stringify(event.sender)},"state_key":${JSON.stringify(event.state_key ?? '')},"type":${JSON.stringify(event.type)}}`
+  const stripped = `"content":${event.content},"sender":${JSON.stringify(event.sender)},"state_key":${JSON.stringify(event.state_key ?? '')},"type":${JSON.stringify(event.type)}`
+  // Of the create event all that is known of it.
+  if (event.type !== 'm.room.create' || !event.origin_server_ts) return `{${stripped}}`
+  const id = event.event_id ? `,"event_id":${JSON.stringify(event.event_id)}` : ''
+  return `{${stripped},"origin_server_ts":${event.origin_server_ts}${id}}`
 }
 
 function redactionJson(event: TimelineEvent, roomId: boolean): string {

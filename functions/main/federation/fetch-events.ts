@@ -52,9 +52,9 @@ const answerBytesMax = { missing: 4 * 1024 * 1024, ids: 32 * 1024 * 1024, state:
 const sideBySide = 8
 const stateTotalMs = 120_000
 
-const Wires = v.array(v.custom<JsonValue>(() => true))
+const Wires = v.array(v.unknown())
 const Ids = v.pipe(v.array(EventId), v.maxLength(stateMax))
-const missingAnswer = v.object({ events: v.pipe(Wires, v.maxLength(missingMax * 5)) })
+const missingAnswer = v.object({ events: v.optional(v.pipe(Wires, v.maxLength(missingMax * 5)), []) })
 const stateIdsAnswer = v.object({ pdu_ids: Ids, auth_chain_ids: Ids })
 const stateAnswer = v.object({
   pdus: v.pipe(Wires, v.maxLength(stateMax)),
@@ -99,7 +99,7 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
         },
         missingAnswer,
       )
-      return inOrder(await sound(room, events))
+      return inOrder(await sound(room, events as JsonValue[]))
     },
     async stateIds(server, { room_id }, event_id) {
       const uri = `/_matrix/federation/v1/state_ids/${encodeURIComponent(room_id)}?event_id=${encodeURIComponent(event_id)}`
@@ -108,7 +108,7 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
     async state(server, room, event_id) {
       const uri = `/_matrix/federation/v1/state/${encodeURIComponent(room.room_id)}?event_id=${encodeURIComponent(event_id)}`
       const answer = await ask(server, { uri, bytesMax: answerBytesMax.state, totalMs: stateTotalMs }, stateAnswer)
-      const checked = await checkPdus(keyRing, room.rules, [...answer.pdus, ...answer.auth_chain])
+      const checked = await checkPdus(keyRing, room.rules, [...answer.pdus, ...answer.auth_chain] as JsonValue[])
       const ids = (part: readonly CheckedPdu[]) =>
         part.flatMap((one) =>
           'event' in one && one.event.pdu.room_id === room.room_id ? [one.event.pdu.event_id] : [],
@@ -122,7 +122,7 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
     async authChain(server, room, event_id) {
       const uri = `/_matrix/federation/v1/event_auth/${encodeURIComponent(room.room_id)}/${encodeURIComponent(event_id)}`
       const { auth_chain } = await ask(server, { uri, bytesMax: answerBytesMax.state }, authAnswer)
-      return sound(room, auth_chain)
+      return sound(room, auth_chain as JsonValue[])
     },
     async events(server, room, ids) {
       const wires: JsonValue[] = []
@@ -132,7 +132,7 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
           const uri = `/_matrix/federation/v1/event/${encodeURIComponent(id)}`
           try {
             const { pdus } = await ask(server, { uri, bytesMax: answerBytesMax.missing }, eventAnswer)
-            wires.push(...pdus)
+            wires.push(...(pdus as JsonValue[]))
           } catch (error) {
             if (!(error instanceof RemoteError)) throw error
             // One that it will not give says nothing of the others; a server that is away does.

@@ -48,6 +48,9 @@ export async function receiveWithGaps(
     }))
     const between = await fetcher.missing(origin, room, { earliest, latest: [event.pdu.event_id], min_depth })
     await receiveInOrder(deps, room, origin, between, budget)
+    // What it follows right away, its sender has to give: on the state that somebody says was there before an event that they
+    // keep to themselves, it could become all that the room is.
+    budget.states = 0
   }
   return settle(deps, room, origin, event, budget)
 }

@@ -121,8 +121,8 @@ export async function storeJoin(
 }
 
 /** Our own event, with the signature of whoever vouched for it, where it needs one. */
-async function joinAsSigned(
-  deps: JoinDeps,
+export async function joinAsSigned(
+  deps: Pick<JoinDeps, 'federation'>,
   rules: RoomRules,
   own: StoredEvent,
   signed: JsonValue | undefined,

@@ -10,15 +10,18 @@ import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { answered } from '../command-call.ts'
 import type { KeyedQueue } from '../keyed-queue.ts'
+import type { EventFetcher } from './fetch-events.ts'
+import { receiveWithGaps, UnfoundedError } from './fill-gap.ts'
 import { handshake } from './handshake.ts'
 import { type InviteWish, inviteRemote } from './invite-remote.ts'
-import { type JoinDeps, storeJoin } from './join-remote.ts'
+import { type JoinDeps, joinAsSigned, storeJoin } from './join-remote.ts'
 import { newRoom, outsideRoom, outsideWrites, standingOf } from './outside-room.ts'
 
 export interface ElsewhereDeps extends JoinDeps {
   readonly federation: Pick<Federation, 'keyRing' | 'client' | 'signingKeys'>
   readonly serverName: ServerName
   readonly clock: Clock
+  readonly fetcher: EventFetcher
   /** By room: what is stored of one room is stored by one at a time. */
   readonly queue: KeyedQueue
 }
@@ -35,6 +38,8 @@ export interface ElsewhereRequest {
 export interface MembershipElsewhere {
   /** `isHere`: whether the room has become one of this server's meanwhile; then nothing is done, and undefined is returned. */
   join(request: ElsewhereRequest, isHere: () => Promise<boolean>): Promise<EventId | undefined>
+  /** Joins a room that is here on the word of another server's member. */
+  joinThrough(request: ElsewhereRequest): Promise<EventId>
   knock(request: ElsewhereRequest): Promise<EventId>
   /** Invites a user of another server to a room of this one. */
   invite(wish: InviteWish): Promise<EventId>
@@ -57,7 +62,9 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
   async function serversFor({ room_id, user_id, via }: ElsewhereRequest): Promise<ServerName[]> {
     const standing = await standingOf(sql, room_id, user_id)
     const inviter = standing?.membership === 'invite' ? serverNameOf(standing.sender) : undefined
-    const names = [...via, inviter, serverNameOf(room_id)]
+    const named = inviter === undefined ? via : [...via, inviter]
+    // Who names no server leaves the one that the room's id names, as it is in most rooms.
+    const names = named.length > 0 ? named : [serverNameOf(room_id)]
     const valid = names.flatMap((name) => (v.is(ServerName, name) && name !== serverName ? [name as ServerName] : []))
     return [...new Set(valid)]
   }
@@ -103,6 +110,27 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
         const { event_id } = shaken.event.pdu
         await storeJoin(deps, room_id, shaken, answered({ event_id }))
         return event_id
+      }),
+    joinThrough: (request) =>
+      queue.run(request.room_id, async () => {
+        const { room_id, user_id, content, via } = request
+        const wish = { membership: 'join', room_id, user_id, content, servers: via } as const
+        const { server, rules, event, answer } = await handshake(federation, serverName, now, wish)
+        const join = await joinAsSigned(deps, rules, event, answer.event)
+        const room = await outsideRoom(sql, room_id)
+        if (!room) throw new MatrixError('M_NOT_FOUND', 'This server does not know the room')
+        const gaps = { sql, engine, fetcher: deps.fetcher }
+        const receipt = await receiveWithGaps(gaps, { ...room, rules }, { origin: server, event: join }).catch(
+          (error: unknown) => {
+            if (error instanceof UnfoundedError || error instanceof RemoteError) return undefined
+            throw error
+          },
+        )
+        if (receipt?.outcome === 'accepted' || receipt?.outcome === 'known') return join.pdu.event_id
+        throw new MatrixError(
+          'M_FORBIDDEN',
+          receipt && 'reason' in receipt ? receipt.reason : `${server} is ahead of this server`,
+        )
       }),
     knock: (request) =>
       queue.run(request.room_id, async () => {
@@ -187,6 +215,7 @@ const strippedEvent = v.object({
   state_key: v.string(),
   sender: v.string(),
   content: v.record(v.string(), v.unknown()),
+  origin_server_ts: v.optional(v.number()),
 })
 const strippedMax = 100
 const strippedBytesMax = 256 * 1024

@@ -3,7 +3,7 @@
 import type { RequestOf } from '../../../../shared/commands/define.ts'
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { roomCommands } from '../../../../shared/commands/rooms.ts'
-import { type EventId, serverNameOf } from '../../../../shared/matrix/ids.ts'
+import { type EventId, type ServerName, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { answered } from '../../command-call.ts'
@@ -12,7 +12,7 @@ import { noticesSender } from '../server-notices.ts'
 import { replacesRoom } from './carry-over.ts'
 import { checkGuest } from './guests.ts'
 import { checkInvitees } from './invitees.ts'
-import { joinContent } from './join-content.ts'
+import { joinContent, otherAuthorisers } from './join-content.ts'
 import { profileOf } from './profiles.ts'
 import type { RoomCommandDeps } from './room-command-deps.ts'
 
@@ -48,10 +48,12 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
       const settled = settledAlready(room, request, before)
       if (settled) return { event_id: settled, settings: false }
       await check(deps, room, request, before)
+      const vouched = action === 'join' ? await vouchedFor(deps, room, target) : undefined
+      if (vouched && 'by' in vouched) return vouched
       const content: JsonObject = {
         ...extraContent(request),
         ...profile,
-        ...(action === 'join' ? await joinContent(deps, room, target) : undefined),
+        ...vouched?.content,
         ...(request.reason === undefined ? undefined : { reason: request.reason }),
         membership: membershipAfter[action],
       }
@@ -67,6 +69,7 @@ export function changeMembershipHandler(deps: RoomCommandDeps): MainClient['chan
       return { event_id: pdu.event_id, settings: action === 'join' && replacesRoom(room) }
     })
     if (!changed) return elsewhere(deps, request, profile, () => handler(request))
+    if ('by' in changed) return joinThrough(deps, request, profile, changed)
     if (changed.settings) await deps.settingsFollow(target, room_id)
     return { event_id: changed.event_id }
   }
@@ -84,6 +87,34 @@ async function inviteOther(deps: RoomCommandDeps, request: Request): Promise<Eve
   if (!isMember) throw unknownRoom('invite')
   const content = { ...extraContent(request), ...(reason === undefined ? undefined : { reason }) }
   return deps.elsewhere.invite({ room_id, user_id, target, content })
+}
+
+/** What the join's content needs, or the servers by whose members' word the user gets in. */
+async function vouchedFor(
+  deps: RoomCommandDeps,
+  room: Room,
+  user: UserId,
+): Promise<{ readonly content: JsonObject } | { readonly by: readonly ServerName[] }> {
+  try {
+    return { content: await joinContent(deps, room, user) }
+  } catch (error) {
+    if (!(error instanceof MatrixError) || error.errcode !== 'M_UNABLE_TO_GRANT_JOIN') throw error
+    const by = otherAuthorisers(room, deps.serverName)
+    if (by.length === 0) throw new MatrixError('M_FORBIDDEN', 'Nobody on this server may let you into the room')
+    return { by }
+  }
+}
+
+/** By way of a server whose members may let the user in. */
+async function joinThrough(
+  deps: RoomCommandDeps,
+  request: Request,
+  profile: JsonObject,
+  { by }: { readonly by: readonly ServerName[] },
+): Promise<{ event_id: EventId }> {
+  const { room_id, user_id, reason } = request
+  const content = { ...extraContent(request), ...profile, ...(reason === undefined ? undefined : { reason }) }
+  return { event_id: await deps.elsewhere.joinThrough({ room_id, user_id, content, via: by }) }
 }
 
 /** The room goes on without this server: what its users want there, another server has to do. */

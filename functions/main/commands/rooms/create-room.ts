@@ -264,7 +264,9 @@ function laterState(
   if (!sets('m.room.history_visibility')) {
     drafts.push(state(by, 'm.room.history_visibility', { history_visibility: 'shared' }))
   }
-  if (!sets('m.room.guest_access')) drafts.push(state(by, 'm.room.guest_access', { guest_access: preset.guest_access }))
+  // Without it guests are kept out, as where it says so.
+  if (preset.guest_access === 'can_join' && !sets('m.room.guest_access'))
+    drafts.push(state(by, 'm.room.guest_access', { guest_access: preset.guest_access }))
   const replaced = new Set<string>()
   if (request.name !== undefined) replaced.add('m.room.name')
   if (request.topic !== undefined) replaced.add('m.room.topic')

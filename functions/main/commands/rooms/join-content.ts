@@ -3,7 +3,7 @@
 
 import * as v from 'valibot'
 import { actionLevel, powerLevelOf } from '../../../../shared/core/power-levels.ts'
-import { RoomId, type UserId } from '../../../../shared/matrix/ids.ts'
+import { RoomId, type ServerName, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
@@ -11,7 +11,8 @@ import { ensureLoaded } from '../../rooms/load-room.ts'
 import { authStateOf, membershipOf, type Room, statePdu } from '../../rooms/room.ts'
 
 /** What a join's content needs besides the profile: nothing, or who authorises it. Throws M_FORBIDDEN where the room is
- *  restricted and the user fulfils none of its conditions. `remote`: a user of another server, who may find a server that
+ *  restricted and the user fulfils none of its conditions, M_UNABLE_TO_GRANT_JOIN where they do, and only members of other
+ *  servers may let them in. `remote`: a user of another server, who may find a server that
  *  can say more than this one. */
 export async function joinContent(
   deps: { readonly sql: MainSql; readonly remote?: boolean },
@@ -40,9 +41,7 @@ export async function joinContent(
   }
   const authoriser = authoriserIn(room)
   if (!authoriser) {
-    throw deps.remote
-      ? new MatrixError('M_UNABLE_TO_GRANT_JOIN', 'Nobody on this server may let the user into the room')
-      : new MatrixError('M_FORBIDDEN', 'Nobody on this server may let you into the room')
+    throw new MatrixError('M_UNABLE_TO_GRANT_JOIN', 'Nobody on this server may let the user into the room')
   }
   return { join_authorised_via_users_server: authoriser }
 }
@@ -71,6 +70,22 @@ async function isInAll(sql: MainSql, rooms: readonly RoomId[]): Promise<boolean>
       and exists (select from memberships m where m.room_nid = r.room_nid and m.membership = 'join' and m.local)`
   return row?.count === rooms.length
 }
+
+/** Other servers whose members may let somebody in, the most powerful first. The power levels must have been loaded. */
+export function otherAuthorisers(room: Room, own: ServerName): ServerName[] {
+  const state = authStateOf(room)
+  const needed = actionLevel(room.rules, state, 'invite')
+  const levels = new Map<ServerName, number>()
+  for (const [key, { membership }] of room.state) {
+    if (membership !== 'join' || !key.startsWith(memberKey)) continue
+    const user = key.slice(memberKey.length) as UserId
+    const server = serverNameOf(user)
+    const level = powerLevelOf(room.rules, state, user)
+    if (server !== own && level >= needed) levels.set(server, Math.max(level, levels.get(server) ?? level))
+  }
+  return [...levels].sort(([, a], [, b]) => b - a).map(([server]) => server)
+}
+const memberKey = 'm.room.member\0'
 
 /** A joined user of this server who may invite: the most powerful, so that the join outlasts changes of lesser ones. */
 function authoriserIn(room: Room): UserId | undefined {
