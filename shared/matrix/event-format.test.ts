@@ -69,11 +69,18 @@ describe.each(versions)('rooms/v$version event format', (rules) => {
     expect(JSON.parse(envelope).redacts).toBe(rules.redactsInContent ? undefined : '$x')
   })
 
+  // Servers have always taken them so in the versions before.
+  test.each(['type', 'state_key'])('%s of 256 bytes and 128 characters', (name) => {
+    const { envelope, content } = build(rules, { type: 'm.room.name', state_key: '' })
+    const wire = { ...JSON.parse(envelope), content: JSON.parse(content), [name]: 'ä'.repeat(128) }
+    expect('error' in parsePdu(rules, wire)).toBe(rules.fieldLimitInBytes)
+  })
+
   test.each<[string, JsonObject | unknown[]]>([
     ['no object', []],
     ['content is an array', { content: [] }],
     ['type is a number', { type: 1 }],
-    ['type of 256 bytes', { type: 'ä'.repeat(128) }],
+    ['type of 256 characters', { type: 'ä'.repeat(256) }],
     ['state_key is null', { state_key: null }],
     ['state_key of 256 bytes', { state_key: 'x'.repeat(256) }],
     ['sender is no user id', { sender: 'alice' }],

@@ -102,17 +102,18 @@ describe.each(['1', '6', '11', '12'])('room version %s', (version) => {
     await eventually(async () => (await staged()) === 0 || undefined)
   })
 
-  test('where the peer does not tell all that is missing, the state there is asked for', async () => {
+  test('where what the peer tells has a gap before it, the state there is asked for', async () => {
     const room = await peerRoom(server, peer, version)
     await room.catchUp()
     const state = await server.main.database.sql<{ event_id: EventId }[]>`
       select e.event_id from current_state c join rooms r using (room_nid) join events e on e.event_nid = c.event_nid
       where r.room_id = ${room.room_id}`
     const [before, hidden] = [topic(room, 'in the gap'), message(room, 'before the end')]
+    const between = message(room, 'behind the gap')
     const last = message(room, 'last')
     const ids = [...state.map((row) => row.event_id), before.pdu.event_id]
     const byId = new Map([before, hidden].map((event) => [event.pdu.event_id as string, event]))
-    peer.on('/_matrix/federation/v1/get_missing_events/', () => ({ body: { events: [] } }))
+    peer.on('/_matrix/federation/v1/get_missing_events/', () => ({ body: { events: [room.wire(between)] } }))
     peer.on('/_matrix/federation/v1/state_ids/', ({ uri }) => {
       expect(uri).toContain(encodeURIComponent(hidden.pdu.event_id))
       return { body: { pdu_ids: ids, auth_chain_ids: [] } }
@@ -187,6 +188,18 @@ test('events of a room that is not here, and of one that bans the server, are re
   const results = Object.values(body.pdus as Record<string, { error: string }>).map(({ error }) => error)
   expect(results).toEqual(['Your server is banned from the room', 'This server is not in the room'])
   expect(await stored(banned.pdu.event_id)).toBeUndefined()
+})
+
+test('what an event follows right away its sender has to give: no state is taken in place of it', async () => {
+  const room = await peerRoom(server, peer)
+  message(room, 'kept back')
+  const last = message(room, 'last')
+  const asked = peer.requests.length
+  peer.on('/_matrix/federation/v1/get_missing_events/', () => ({ body: { events: [] } }))
+  await room.send([room.wire(last)])
+  await eventually(async () => ((await staged()) === 0 ? true : undefined))
+  expect(await stored(last.pdu.event_id)).toBeUndefined()
+  expect(peer.requests.slice(asked).map(({ uri }) => uri.split('/')[4])).toEqual(['get_missing_events'])
 })
 
 test('what can not be had is given up, and what comes later does not wait for it', async () => {

@@ -70,7 +70,6 @@ describe('client-server-api/#post_matrixclientv3createroom', () => {
       'm.room.canonical_alias',
       'm.room.join_rules',
       'm.room.history_visibility',
-      'm.room.guest_access',
       'm.room.encryption',
       'm.room.name',
       'm.room.topic',

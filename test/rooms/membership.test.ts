@@ -97,7 +97,8 @@ describe('client-server-api/#room-membership', () => {
   })
 
   test('an unknown room is not found', async () => {
-    await expect(act('!nowhere:other' as RoomId, bob, 'join')).rejects.toMatchObject({ errcode: 'M_NOT_FOUND' })
+    await expect(act('!nowhere:hs1' as RoomId, bob, 'join')).rejects.toMatchObject({ errcode: 'M_NOT_FOUND' })
+    await expect(act('!nowhere:other.invalid' as RoomId, bob, 'join')).rejects.toMatchObject({ status: 502 })
   })
 
   test('guests join where guest_access lets them', async () => {

@@ -128,10 +128,8 @@ export async function handshake(
   }
   if (refusal instanceof MatrixError) throw refusal
   if (refusal) throw refusalAsError(refusal)
-  throw new MatrixError('M_UNKNOWN', failure?.message ?? 'No server is known that is in the room', {
-    status: failure ? 502 : 404,
-    ...(failure ? {} : { extra: { errcode: 'M_NOT_FOUND' } }),
-  })
+  if (failure) throw new MatrixError('M_UNKNOWN', failure.message, { status: 502 })
+  throw new MatrixError('M_NOT_FOUND', 'This server does not know the room, nor a server that is in it')
 }
 
 function refusalAsError({ errcode, message, status }: RemoteError): MatrixError {

@@ -159,8 +159,7 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
         const { sender, state_key } = event.pdu
         const standing = await standingOf(sql, room_id, state_key as UserId)
         const mayRetract =
-          standing?.membership === 'knock' ||
-          (standing?.membership === 'invite' && serverNameOf(standing.sender) === serverNameOf(sender))
+          standing?.membership === 'knock' || (standing?.membership === 'invite' && standing.sender === sender)
         if (!mayRetract) return false
         await store(room_id, room_version, event, { stripped: undefined })
         return true

@@ -60,7 +60,10 @@ export function allowedRooms(content: JsonObject): RoomId[] {
 async function isJoinedToAny(sql: MainSql, user: UserId, rooms: readonly RoomId[]): Promise<boolean> {
   const [found] = await sql`
     select 1 from memberships m join rooms r using (room_nid)
-    where m.user_id = ${user} and m.membership = 'join' and r.room_id in ${sql(rooms)} limit 1`
+    where m.user_id = ${user} and m.membership = 'join' and r.room_id in ${sql(rooms)}
+      -- Of a room that this server has left it does not know who is in it.
+      and exists (select from memberships o where o.room_nid = m.room_nid and o.membership = 'join' and o.local)
+    limit 1`
   return found !== undefined
 }
 
