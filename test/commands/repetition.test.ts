@@ -43,7 +43,7 @@ const answersAnew = new Set<CommandName>([
 ])
 const leavesTokens = new Set<CommandName>(['createLoginToken'])
 /** What they give up is deleted soon after, before or after the count. */
-const sweeps = new Set<CommandName>(['abandonMediaObject'])
+const sweeps = new Set<CommandName>(['abandonMediaObject', 'deleteMedia'])
 
 describe.each(names)('%s', (name) => {
   const { repetition } = commands[name]
