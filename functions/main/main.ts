@@ -47,6 +47,7 @@ import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
+import { directToDeviceEdu } from './federation/edus/direct-to-device.ts'
 import { receiveEdusHandler } from './federation/edus/index.ts'
 import { presenceEdu } from './federation/edus/presence.ts'
 import { receiptEdu } from './federation/edus/receipts.ts'
@@ -312,7 +313,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...userData.handlers,
     ...pushRules.handlers,
     ...keys,
-    sendToDevice: sendToDeviceHandler({ sql, committer, transactions }),
+    sendToDevice: sendToDeviceHandler({ sql, committer, transactions, own: serverName }),
     acknowledgeToDevice: acknowledgeToDeviceHandler(sql),
     ...dehydratedDeviceHandlers({ sql, committer, clock, queue, endedRows }),
     ...roomKeyHandlers({ sql, committer, endedRows }),
@@ -338,6 +339,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
           receivePresence: (request) => everywhere.receivePresence(request),
         }),
         receiptEdu({ sql, committer }),
+        directToDeviceEdu({ sql, committer, own: serverName }),
       ],
       log,
     }),

@@ -124,3 +124,30 @@ describe('presence', () => {
     expect(await heard('presence', () => tell('m.presence', { push }))).toEqual([])
   })
 })
+
+describe('messages to devices', () => {
+  const inbox = (user_id: UserId) => server.main.database.sql<{ device_id: string; content: string }[]>`
+    select device_id, content from to_device where user_id = ${user_id} order by position`
+  const device = (user_id: UserId, device_id: string) => server.main.database.sql`
+    insert into devices (user_id, device_id, created_ts) values (${user_id}, ${device_id}, 0)`
+
+  test('come once, into the inboxes of the devices that are there', async () => {
+    const { alice, bob: sender } = room
+    await device(alice, 'PHONE')
+    await device(alice, 'LAPTOP')
+    const messages = { [alice]: { PHONE: { n: 1 }, GONE: { n: 2 }, '*': { n: 3 } }, [sender]: { X: {} } }
+    const edu = { sender, type: 'm.test', message_id: 'id1', messages }
+    await tell('m.direct_to_device', edu)
+    await tell('m.direct_to_device', edu)
+    const stored = [...(await inbox(alice))].map(({ device_id, content }) => `${device_id} ${content}`)
+    expect(stored.toSorted()).toEqual(['LAPTOP {"n":3}', 'PHONE {"n":1}', 'PHONE {"n":3}'])
+  })
+
+  test('of a sender of another server are nothing', async () => {
+    const { alice } = await peerRoom(server, peer)
+    await device(alice, 'PHONE')
+    const messages = { [alice]: { PHONE: {} } }
+    await tell('m.direct_to_device', { sender: room.alice, type: 'm.test', message_id: 'id2', messages })
+    expect(await inbox(alice)).toHaveLength(0)
+  })
+})

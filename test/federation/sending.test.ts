@@ -3,7 +3,7 @@ import { createPublicKey } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { outboundEdus } from '../../functions/main/federation/outbox.ts'
 import { fakeClock } from '../../shared/clock.ts'
-import type { UserId } from '../../shared/matrix/ids.ts'
+import type { DeviceId, UserId } from '../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonObject } from '../../shared/matrix/json-value.ts'
 import { verifyText } from '../../shared/matrix/signatures.ts'
 import { parseXMatrix, signedRequestText } from '../../shared/matrix/x-matrix.ts'
@@ -282,6 +282,37 @@ describe('EDUs out', () => {
     await until(() => expect(one.edus('m.direct_to_device').map(({ n }) => n)).toEqual(all))
     for (const { body } of one.transactions) expect(((body.edus ?? []) as JsonObject[]).length).toBeLessThanOrEqual(100)
     await until(async () => expect(await server.main.database.sql`select edu_id from outbound_edus`).toHaveLength(0))
+  })
+
+  test('messages to devices go to their servers once, in as many EDUs as they need', async () => {
+    const user_id = await server.main.user('dora')
+    const target = `@bob:${one.peer.server_name}` as UserId
+    const other = `@bob:${two.peer.server_name}` as UserId
+    const long = 'x'.repeat(40_000)
+    const request = {
+      user_id,
+      device_id: 'PHONE' as DeviceId,
+      txn_id: 't1',
+      type: 'm.test',
+      messages: [
+        { user_id: target, device_id: '*', content: { n: 1 } },
+        { user_id: target, device_id: 'A', content: { n: 2, long } },
+        { user_id: target, device_id: 'B', content: { n: 3, long } },
+        { user_id: other, device_id: 'A', content: { n: 4 } },
+      ],
+    }
+    await server.main.commands.sendToDevice(request)
+    await server.main.commands.sendToDevice(request)
+    const from = { sender: user_id, type: 'm.test', message_id: expect.any(String) }
+    await until(() =>
+      expect(one.edus('m.direct_to_device')).toEqual([
+        { ...from, messages: { [target]: { '*': { n: 1 }, A: { n: 2, long } } } },
+        { ...from, messages: { [target]: { B: { n: 3, long } } } },
+      ]),
+    )
+    await until(() =>
+      expect(two.edus('m.direct_to_device')).toEqual([{ ...from, messages: { [other]: { A: { n: 4 } } } }]),
+    )
   })
 
   test('typing, receipts with their threads, and presence go to those who share a room', async () => {

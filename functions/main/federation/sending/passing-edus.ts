@@ -31,6 +31,8 @@ const sweepMs = 60_000
 const toldAgainMax = 1_000
 /** Of one room, to a server that comes into it. */
 const toldToNewMax = 200
+/** Who came online last: so many are looked for among a room's members. */
+const onlineMax = 1_000
 
 interface Told {
   /** The servers of this room, or those that share any with this user. */
@@ -104,7 +106,7 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
     const rows = await sql<{ room_id: RoomId; user_id: UserId }[]>`
       select r.room_id, m.user_id from rooms r join memberships m on m.room_nid = r.room_nid
       where r.room_id = any(${sql.array(rooms, 25)}::text[]) and m.local and m.membership = 'join'
-        and m.user_id = any(${sql.array([...online.keys()].slice(0, 10_000), 25)}::text[])`
+        and m.user_id = any(${sql.array([...online.keys()].slice(-onlineMax), 25)}::text[])`
     const members = Map.groupBy(rows, (row) => row.room_id)
     for (const { server, room_id } of some) {
       for (const { user_id } of (members.get(room_id) ?? []).slice(0, toldToNewMax)) {

@@ -100,7 +100,10 @@ export function createPrepare(deps: {
         destination,
         key: `${nids.join()}|${ids.join()}`,
         nids,
-        edus: [...lasting.map((edu) => canonicalEdu(edu.edu_type, edu.content)), ...passing.map(([, edu]) => edu.text)],
+        edus: [
+          ...lasting.flatMap((edu) => canonicalEdu(edu.edu_type, edu.content) ?? []),
+          ...passing.map(([, edu]) => edu.text),
+        ],
         upto: due.at(-1)?.position ?? destination.cursor,
         last_edu: lasting.at(-1)?.edu_id,
         stored: due.length + lasting.length > 0,

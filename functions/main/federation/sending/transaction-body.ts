@@ -1,6 +1,6 @@
 /** The body of a transaction, as canonical JSON put together from pieces that are canonical JSON already.
  *  https://spec.matrix.org/v1.19/server-server-api/#transactions */
-import { canonicalJsonLoose } from '../../../../shared/matrix/canonical-json.ts'
+import { CanonicalJsonError, canonicalJsonLoose } from '../../../../shared/matrix/canonical-json.ts'
 import { parseText } from '../../../../shared/matrix/engine-json.ts'
 import { wireFromParts } from '../../../../shared/matrix/event-format.ts'
 
@@ -15,9 +15,14 @@ export function canonicalPdu(envelope: string, content: string): string {
   return `${before}"content":${content},${envelope.slice(before.length)}`
 }
 
-/** An EDU in canonical JSON; `content` is JSON text. */
-export function canonicalEdu(edu_type: string, content: string): string {
-  return canonicalJsonLoose({ edu_type, content: parseText(content) })
+/** An EDU in canonical JSON; undefined where `content` is none: it must not keep others from being sent. */
+export function canonicalEdu(edu_type: string, content: string): string | undefined {
+  try {
+    return canonicalJsonLoose({ edu_type, content: parseText(content) })
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof CanonicalJsonError) return undefined
+    throw error
+  }
 }
 
 export function transactionBody(transaction: {
