@@ -102,6 +102,24 @@ describe.each(['1', '6', '11', '12'])('room version %s', (version) => {
     await eventually(async () => (await staged()) === 0 || undefined)
   })
 
+  test('a gap that one answer does not fill is filled by several', async () => {
+    const room = await peerRoom(server, peer, version)
+    const lost = Array.from({ length: 45 }, (_, i) => message(room, `lost ${i}`))
+    const last = message(room, 'last')
+    peer.on('/_matrix/federation/v1/get_missing_events/', ({ body }) => {
+      const [latest] = (body?.latest_events ?? []) as EventId[]
+      const at = lost.findIndex(({ pdu }) => pdu.event_id === latest)
+      const upTo = at < 0 ? lost.length : at
+      return { body: { events: lost.slice(Math.max(0, upTo - 20), upTo).map(room.wire) } }
+    })
+    await room.send([room.wire(last)])
+    await eventually(() => stored(last.pdu.event_id))
+    const rows = await Promise.all(lost.map(({ pdu }) => stored(pdu.event_id)))
+    const positions = rows.map((row) => row?.position ?? 0)
+    expect(positions).toEqual(positions.toSorted((a, b) => a - b))
+    expect(positions[0]).toBeGreaterThan(0)
+  })
+
   test('where what the peer tells has a gap before it, the state there is asked for', async () => {
     const room = await peerRoom(server, peer, version)
     await room.catchUp()

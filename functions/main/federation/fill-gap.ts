@@ -21,6 +21,8 @@ export interface GapDeps {
 /** Nothing more can be done for the event: it is dropped. */
 export class UnfoundedError extends Error {}
 
+/** Questions about what lies between, because of one event. */
+const missingRoundsMax = 20
 /** States that are asked for because of one event. */
 const statesMax = 20
 /** Of a state, so many events are asked for one by one; above it, all of them together. */
@@ -37,22 +39,48 @@ export async function receiveWithGaps(
   room: RoomInfo,
   { origin, event }: { readonly origin: ServerName; readonly event: StoredEvent },
 ): Promise<Receipt> {
-  const { engine, fetcher } = deps
+  const { engine } = deps
   const one = await receiveOne(engine, room.room_id, event)
   if (one.outcome !== 'missing') return one
   const budget = { states: statesMax }
   if (one.prev_events.length > 0) {
-    const { earliest, min_depth } = await engine.run(room.room_id, 'gap', async (task) => ({
-      earliest: task.room.extremities.map((extremity) => extremity.event_id),
-      min_depth: 1,
-    }))
-    const between = await fetcher.missing(origin, room, { earliest, latest: [event.pdu.event_id], min_depth })
+    const earliest = await engine.run(room.room_id, 'gap', async (task) =>
+      task.room.extremities.map((extremity) => extremity.event_id),
+    )
+    const between = await eventsUpTo(deps, room, { origin, event, earliest })
     await receiveInOrder(deps, room, origin, between, budget)
     // What it follows right away, its sender has to give: on the state that somebody says was there before an event that they
     // keep to themselves, it could become all that the room is.
     budget.states = 0
   }
   return settle(deps, room, origin, event, budget)
+}
+
+/** Events between what is here and `event`, as far as the server gives them. One answer holds few, so it is asked on from the
+ *  oldest: who was away for an hour is to have what was said meanwhile, not only the state that it led to. */
+async function eventsUpTo(
+  { sql, fetcher }: GapDeps,
+  room: RoomInfo,
+  question: { readonly origin: ServerName; readonly event: StoredEvent; readonly earliest: readonly EventId[] },
+): Promise<StoredEvent[]> {
+  const { origin, event, earliest } = question
+  const found = new Map<EventId, StoredEvent>()
+  let latest = [event.pdu.event_id]
+  for (let round = 0; round < missingRoundsMax && latest.length > 0; round++) {
+    const answered = await fetcher.missing(origin, room, { earliest, latest, min_depth: 1 })
+    const fresh = answered.filter(({ pdu }) => pdu.event_id !== event.pdu.event_id && !found.has(pdu.event_id))
+    for (const one of fresh) found.set(one.pdu.event_id, one)
+    const before = fresh.flatMap(({ pdu }) => pdu.prev_events).filter((id) => !found.has(id))
+    const here = new Set(
+      (
+        await sql<{ event_id: EventId }[]>`
+          select event_id from events where event_id = any(${sql.array(before, 25)}::text[]) and state_root <> 0`
+      ).map((row) => row.event_id),
+    )
+    const lacks = (id: EventId) => !found.has(id) && !here.has(id)
+    latest = fresh.filter(({ pdu }) => pdu.prev_events.some(lacks)).map(({ pdu }) => pdu.event_id)
+  }
+  return [...found.values()]
 }
 
 /** Events that lead up to another: those that can't be had are left out, and missed by those that follow them. */
