@@ -41,6 +41,8 @@ export interface ServerProcessOptions {
   /** Further arguments to Node itself. */
   readonly nodeArguments?: readonly string[]
   readonly serverName?: string
+  /** Beside the one at its address, each in YAML. */
+  readonly listeners?: readonly string[]
   /** Further YAML, at the top level; may depend on the address. */
   readonly config?: string | ((baseUrl: string) => string)
   readonly output?: 'inherit' | 'ignore'
@@ -55,7 +57,7 @@ export async function serverProcess(options: ServerProcessOptions): Promise<Serv
     config,
     `server_name: ${options.serverName ?? 'test.local'}
 data_dir: ${join(folder, 'data')}
-listeners: [{ port: ${port}, bind: ${host} }]
+listeners: [${[`{ port: ${port}, bind: ${host} }`, ...(options.listeners ?? [])].join(', ')}]
 ${options.databaseUrl === undefined ? '' : `database: { url: "${options.databaseUrl}", ${options.database ?? ''} }`}
 registration: { enabled: true, shared_secret: ${sharedSecret} }
 password: { bcrypt_rounds: 4 }
@@ -99,24 +101,34 @@ ${(typeof options.config === 'function' ? options.config(baseUrl) : options.conf
     },
     stop: () => end('SIGTERM'),
     kill: () => end('SIGKILL'),
-    async register(name, { admin = false } = {}) {
-      const url = `${baseUrl}/_synapse/admin/v1/register`
-      const { nonce } = (await (await fetch(url)).json()) as { nonce: string }
-      const password = randomBytes(12).toString('hex')
-      const mac = createHmac('sha1', sharedSecret)
-        .update([nonce, name, password, admin ? 'admin' : 'notadmin'].join('\0'))
-        .digest('hex')
-      const answer = await fetch(url, {
-        method: 'POST',
-        body: JSON.stringify({ nonce, username: name, password, admin, mac }),
-      })
-      if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
-      const made = (await answer.json()) as { user_id: string; access_token: string; device_id: string }
-      return { ...made, password }
-    },
+    register: (name, { admin = false } = {}) => registerBySecret(baseUrl, { sharedSecret, name, admin }),
     async close() {
       await end('SIGTERM')
       await rm(folder, { recursive: true, force: true })
     },
   }
+}
+
+/** A new account on a server that knows Synapse's registration by a shared secret. */
+export async function registerBySecret(
+  baseUrl: string,
+  {
+    sharedSecret: secret,
+    name,
+    admin,
+  }: { readonly sharedSecret: string; readonly name: string; readonly admin: boolean },
+): Promise<{ user_id: string; access_token: string; device_id: string; password: string }> {
+  const url = `${baseUrl}/_synapse/admin/v1/register`
+  const { nonce } = (await (await fetch(url)).json()) as { nonce: string }
+  const password = randomBytes(12).toString('hex')
+  const mac = createHmac('sha1', secret)
+    .update([nonce, name, password, admin ? 'admin' : 'notadmin'].join('\0'))
+    .digest('hex')
+  const answer = await fetch(url, {
+    method: 'POST',
+    body: JSON.stringify({ nonce, username: name, password, admin, mac }),
+  })
+  if (!answer.ok) throw new Error(`registering ${name}: ${answer.status} ${await answer.text()}`)
+  const made = (await answer.json()) as { user_id: string; access_token: string; device_id: string }
+  return { ...made, password }
 }
