@@ -67,11 +67,19 @@ interface Gap {
   readonly last: StoredEvent
 }
 
-/** `path`: what it is asked for, in the end. */
+/** `path`: what it is asked for, in the end. The state is asked for before what it gave. */
 async function gap(version = '11', path: string = missing): Promise<Gap> {
   const room = await peerRoom(server, peer, version)
-  const lost = message(room, 'lost')
+  const isDeep = path === stateIds || path === event
+  const deep = message(room, 'deep')
+  const lost = message(room, 'lost', isDeep ? { prev_events: [deep.pdu.event_id], depth: deep.pdu.depth + 1 } : {})
   if (path === eventAuth) return { room, lost, last: message(room, 'last', { auth_events: [nowhere('auth')] }) }
+  if (isDeep) {
+    peer.on(missing, ({ body }) => {
+      const asksForLast = !((body?.latest_events ?? []) as EventId[]).includes(lost.pdu.event_id)
+      return { body: { events: asksForLast ? [room.wire(lost)] : [] } }
+    })
+  }
   if (path === event) {
     const rows = await sql()<{ event_id: EventId }[]>`
       select event_id from current_state c join rooms r using (room_nid) join events e using (event_nid)
