@@ -30,6 +30,8 @@ export class Destination {
   events: DueEvent[] = []
   /** Up to here there may be events that only the tables know. */
   gapUpTo: number | undefined
+  /** What was taken for a transaction goes up to here. */
+  takenUpTo = 0
   hasEdus = false
   /** By what they replace. */
   passing = new Map<string, PassingEdu>()
@@ -53,11 +55,15 @@ export class Destination {
     this.hasEdus = row.has_edus
     this.transaction =
       row.transaction_id === null ? undefined : { id: row.transaction_id, upto: row.transaction_upto ?? row.cursor }
+    this.takenUpTo = this.transaction?.upto ?? 0
+    const had = Math.max(this.cursor, this.takenUpTo)
+    this.events = this.events.filter((event) => event.position > had)
     if (this.attempts > 0) this.passing.clear()
   }
 
   addEvent(event: DueEvent): void {
-    if (event.position <= (this.gapUpTo ?? 0)) return
+    // Who comes to own a server reads what waits for it, and hears of the newest events by the stream as well.
+    if (event.position <= Math.max(this.gapUpTo ?? 0, this.takenUpTo, this.cursor)) return
     this.events.push(event)
     if (this.attempts > 0 || this.events.length > pdusMax) this.forgetEvents()
   }

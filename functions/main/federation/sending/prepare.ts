@@ -115,10 +115,13 @@ export function createPrepare(deps: {
   /** The next ones, taken out of what waits. */
   function eventsOf(destination: Destination, missed: readonly DueEvent[]): DueEvent[] {
     const due = [...missed]
-    if (missed.length >= pdusMax) return due
-    // The gap is closed: what follows it is in memory.
-    destination.gapUpTo = undefined
-    due.push(...destination.events.splice(0, pdusMax - due.length))
+    if (missed.length < pdusMax) {
+      // The gap is closed: what follows it is in memory.
+      destination.takenUpTo = Math.max(destination.takenUpTo, destination.gapUpTo ?? 0)
+      destination.gapUpTo = undefined
+      due.push(...destination.events.splice(0, pdusMax - due.length))
+    }
+    destination.takenUpTo = Math.max(destination.takenUpTo, due.at(-1)?.position ?? 0)
     return due
   }
 
