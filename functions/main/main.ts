@@ -47,6 +47,7 @@ import { sendToDeviceHandler } from './commands/to-device/send.ts'
 import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
+import { backfillHandler } from './federation/backfill.ts'
 import { directToDeviceEdu } from './federation/edus/direct-to-device.ts'
 import { receiveEdusHandler } from './federation/edus/index.ts'
 import { presenceEdu } from './federation/edus/presence.ts'
@@ -330,6 +331,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
     ...federationMembershipHandlers(roomDeps),
     serverAlive: serverAliveHandler({ sql, committer }),
     receivePdus: inbound.receivePdus,
+    backfillRoom: backfillHandler({ sql, clock, engine: rooms, fetcher }),
     receiveEdus: receiveEdusHandler({
       handlers: [
         typingEdu({ sql, setTyping: (request) => everywhere.setTyping(request) }),

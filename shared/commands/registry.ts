@@ -1,6 +1,7 @@
 /** Every command, in one list; the client and the handlers have this shape. */
 import { accountTermsCommands } from './account-terms.ts'
 import { accountCommands } from './accounts.ts'
+import { backfillCommands } from './backfill.ts'
 import type { CommandClient } from './define.ts'
 import { delayedEventCommands } from './delayed-events.ts'
 import { federationCommands } from './federation.ts'
@@ -38,5 +39,6 @@ export const commands = {
   ...registrationTokenCommands,
   ...federationCommands,
   ...federationMembershipCommands,
+  ...backfillCommands,
 } as const
 export type MainClient = CommandClient<typeof commands>

@@ -22,7 +22,10 @@ export const tokenOrder = [
  *  there is told from the beginning. */
 const placesOf: Readonly<Record<string, number>> = { s1: 6, s2: 9, s3: tokenOrder.length }
 const syncToken = /^(?<version>s\d)(?<places>(?:_\d{1,16}){6,16})$/
-const paginationToken = /^p1_(\d{1,16})$/
+const paginationToken = /^p1_(-?\d{1,16})$/
+
+/** Before all events of a timeline: what was fetched of earlier history has positions below zero. */
+export const timelineBeginning = Number.MIN_SAFE_INTEGER
 const threadsToken = /^t1_(\d{1,16})$/
 const inboxToken = /^d(\d{1,16})$/
 /** A position of sliding sync: a mark of its owner, what the connection has told, and a sync token. */

@@ -484,6 +484,7 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       )
       return { room_id, room_version: '12', origin, events: [{ event_id: pdu.event_id, envelope, content }] }
     },
+    backfillRoom: async () => ({ room_id: (await room()).room_id, limit: 100 }),
     async makeMembershipEvent() {
       const { room_id } = await room()
       return { room_id, user_id: `@${next()}:hs2` as UserId, membership: 'join' }

@@ -2,7 +2,7 @@
 import * as v from 'valibot'
 import type { Requester } from '../../../shared/auth/requester.ts'
 import { isJsonObject } from '../../../shared/matrix/json-value.ts'
-import { encodePaginationToken } from '../../../shared/streams/token.ts'
+import { encodePaginationToken, timelineBeginning } from '../../../shared/streams/token.ts'
 import type { TimelineEvent } from '../../../shared/timeline/timeline-event.ts'
 import { timelinePage } from '../../../shared/timeline/timeline-page.ts'
 import type { ClientDeps } from '../deps.ts'
@@ -32,7 +32,7 @@ export async function contextJson(
   const page = (range: { after: number; upTo: number }, direction: 'b' | 'f', wanted: number) =>
     timelinePage(deps.sql, reader, view, { range, direction, limit: Math.min(wanted, eventsMax) })
   const [before, after] = await Promise.all([
-    page({ after: 0, upTo: position - 1 }, 'b', wish.before_limit),
+    page({ after: timelineBeginning, upTo: position - 1 }, 'b', wish.before_limit),
     page({ after: position, upTo: view.upTo }, 'f', wish.after_limit),
   ])
   const around = [...before.seen, ...after.seen]

@@ -6,7 +6,7 @@ import { RoomId, type UserId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { eventsByIds } from '../../../shared/storage/events.ts'
 import { roomOfEvent } from '../../../shared/storage/rooms.ts'
-import { encodePaginationToken } from '../../../shared/streams/token.ts'
+import { encodePaginationToken, timelineBeginning } from '../../../shared/streams/token.ts'
 import type { RoomView, SeenEvent } from '../../../shared/timeline/room-reader.ts'
 import type { TimelineEvent } from '../../../shared/timeline/timeline-event.ts'
 import { timelinePage } from '../../../shared/timeline/timeline-page.ts'
@@ -66,7 +66,7 @@ export const getContext = route({
     const beforeMax = Math.ceil(limit / 2)
     const [before, after] = await Promise.all([
       timelinePage(sql, reader, view, {
-        range: { after: 0, upTo: position - 1 },
+        range: { after: timelineBeginning, upTo: position - 1 },
         direction: 'b',
         limit: beforeMax,
         filter,

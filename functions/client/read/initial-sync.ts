@@ -5,7 +5,7 @@ import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
 import { accountDataOfRooms, isThere } from '../../../shared/storage/account-data.ts'
 import { isPublished } from '../../../shared/storage/aliases.ts'
-import { encodePaginationToken } from '../../../shared/streams/token.ts'
+import { encodePaginationToken, timelineBeginning } from '../../../shared/streams/token.ts'
 import { timelinePage } from '../../../shared/timeline/timeline-page.ts'
 import { route } from '../deps.ts'
 import { limitOf } from './parameters.ts'
@@ -26,7 +26,7 @@ export const getRoomInitialSync = route({
     const reader = readerOf(deps)
     const view = await reader.open(roomId, user.user_id)
     const limit = limitOf(query.limit, { standard: 10, most: 100 })
-    const page = { range: { after: 0, upTo: view.upTo }, direction: 'b', limit } as const
+    const page = { range: { after: timelineBeginning, upTo: view.upTo }, direction: 'b', limit } as const
     const [{ seen, end }, published, accountData] = await Promise.all([
       timelinePage(sql, reader, view, page),
       isPublished(sql, roomId),

@@ -1,9 +1,9 @@
 import * as v from 'valibot'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
-import { encodePaginationToken, parsePaginationToken } from '../../../shared/streams/token.ts'
-import { timelinePage } from '../../../shared/timeline/timeline-page.ts'
+import { encodePaginationToken, parsePaginationToken, timelineBeginning } from '../../../shared/streams/token.ts'
 import { route } from '../deps.ts'
+import { pageWithHistory } from './history.ts'
 import { directionOf, filterOf, limitOf } from './parameters.ts'
 import { eventsJson, readerOf, stateJson } from './rendering.ts'
 import { membersOf } from './state-of-view.ts'
@@ -29,8 +29,10 @@ export const getMessages = route({
     const from = query.from ? parsePaginationToken(query.from) : undefined
     const to = query.to ? parsePaginationToken(query.to, 'to') : undefined
     const range =
-      direction === 'f' ? { after: from ?? 0, upTo: to ?? view.upTo } : { after: to ?? 0, upTo: from ?? view.upTo }
-    const { seen, end } = await timelinePage(sql, reader, view, { range, direction, limit, filter })
+      direction === 'f'
+        ? { after: from ?? timelineBeginning, upTo: to ?? view.upTo }
+        : { after: to ?? timelineBeginning, upTo: from ?? view.upTo }
+    const { seen, end } = await pageWithHistory(deps, view, { range, direction, limit, filter })
 
     const start = query.from || encodePaginationToken(direction === 'f' ? range.after : range.upTo)
     const chunk = await eventsJson(deps, view, seen, user)

@@ -6,7 +6,7 @@ import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { timelineBetween } from '../../../shared/storage/events.ts'
 import { joinedMembers } from '../../../shared/storage/members.ts'
 import { joinedRooms } from '../../../shared/storage/rooms.ts'
-import { parsePaginationToken } from '../../../shared/streams/token.ts'
+import { parsePaginationToken, timelineBeginning } from '../../../shared/streams/token.ts'
 import type { RoomView } from '../../../shared/timeline/room-reader.ts'
 import type { TimelineEvent } from '../../../shared/timeline/timeline-event.ts'
 import { membershipIn } from '../../../shared/timeline/visibility.ts'
@@ -101,7 +101,7 @@ async function* filterPages(
 async function rootAtToken(deps: ClientDeps, view: RoomView, token: string): Promise<number | undefined> {
   const { sql } = deps
   const upTo = Math.min(parsePaginationToken(token, 'at'), view.upTo)
-  const before = await timelineBetween(sql, view, { after: 0, upTo }, 1, 'b')
+  const before = await timelineBetween(sql, view, { after: timelineBeginning, upTo }, 1, 'b')
   const [last] = before.length > 0 ? before : await firstJoin(deps, view)
   const seen = last ? await readerOf(deps).seen(view, [last]) : []
   if (seen.length === 0) throw new MatrixError('M_FORBIDDEN', "You can't see the room as it was then")
@@ -109,7 +109,7 @@ async function rootAtToken(deps: ClientDeps, view: RoomView, token: string): Pro
 }
 
 async function firstJoin({ sql }: ClientDeps, view: RoomView): Promise<TimelineEvent[]> {
-  const first = await timelineBetween(sql, view, { after: 0, upTo: view.upTo }, 10, 'f')
+  const first = await timelineBetween(sql, view, { after: timelineBeginning, upTo: view.upTo }, 10, 'f')
   return first.filter((event) => event.type === 'm.room.member').slice(0, 1)
 }
 

@@ -23,6 +23,8 @@ export interface StateIds {
 export interface EventFetcher {
   /** Events between what is here and `latest`, oldest first. */
   missing(server: ServerName, room: FetchedRoom, question: MissingEventsQuestion): Promise<StoredEvent[]>
+  /** The events and those before them, newest first. */
+  backfill(server: ServerName, room: FetchedRoom, question: BackfillQuestion): Promise<StoredEvent[]>
   /** The state before the event, and its auth chain. */
   stateIds(server: ServerName, room: FetchedRoom, event_id: EventId): Promise<StateIds>
   /** The same with the events themselves, those that are sound. */
@@ -37,6 +39,11 @@ export interface EventFetcher {
   events(server: ServerName, room: FetchedRoom, ids: readonly EventId[]): Promise<StoredEvent[]>
 }
 
+export interface BackfillQuestion {
+  readonly from: readonly EventId[]
+  readonly limit: number
+}
+
 export interface MissingEventsQuestion {
   readonly earliest: readonly EventId[]
   readonly latest: readonly EventId[]
@@ -45,12 +52,20 @@ export interface MissingEventsQuestion {
 
 /** Events in one answer to /get_missing_events. */
 const missingMax = 20
+/** Events in one answer to /backfill. */
+const backfillMax = 100
 /** Events of a state or an auth chain. */
 const stateMax = 200_000
-const answerBytesMax = { missing: 4 * 1024 * 1024, ids: 32 * 1024 * 1024, state: 256 * 1024 * 1024 } as const
+const answerBytesMax = {
+  missing: 4 * 1024 * 1024,
+  backfill: 16 * 1024 * 1024,
+  ids: 32 * 1024 * 1024,
+  state: 256 * 1024 * 1024,
+} as const
 /** /event requests to one server at a time. */
 const sideBySide = 8
 const stateTotalMs = 120_000
+const backfillTotalMs = 10_000
 
 const Wires = v.array(v.unknown())
 const Ids = v.pipe(v.array(EventId), v.maxLength(stateMax))
@@ -60,6 +75,7 @@ const stateAnswer = v.object({
   pdus: v.pipe(Wires, v.maxLength(stateMax)),
   auth_chain: v.pipe(Wires, v.maxLength(stateMax)),
 })
+const backfillAnswer = v.object({ pdus: v.pipe(Wires, v.maxLength(backfillMax * 5)) })
 const authAnswer = v.object({ auth_chain: v.pipe(Wires, v.maxLength(stateMax)) })
 const eventAnswer = v.object({ pdus: v.pipe(Wires, v.length(1)) })
 
@@ -100,6 +116,20 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
         missingAnswer,
       )
       return inOrder(await sound(room, events as JsonValue[]))
+    },
+    async backfill(server, room, { from, limit }) {
+      const query = new URLSearchParams(from.map((id) => ['v', id]))
+      query.set('limit', String(Math.min(limit, backfillMax)))
+      const { pdus } = await ask(
+        server,
+        {
+          uri: `/_matrix/federation/v1/backfill/${encodeURIComponent(room.room_id)}?${query}`,
+          bytesMax: answerBytesMax.backfill,
+          totalMs: backfillTotalMs,
+        },
+        backfillAnswer,
+      )
+      return sound(room, pdus as JsonValue[])
     },
     async stateIds(server, { room_id }, event_id) {
       const uri = `/_matrix/federation/v1/state_ids/${encodeURIComponent(room_id)}?event_id=${encodeURIComponent(event_id)}`

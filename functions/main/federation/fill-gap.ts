@@ -10,7 +10,8 @@ import { byAuthEvents, outliersOf } from '../rooms/outliers.ts'
 import { type Receipt, receiveEvents } from '../rooms/receive-events.ts'
 import { rejectedFlag } from '../rooms/resolve-room.ts'
 import type { Room } from '../rooms/room.ts'
-import { type EventFetcher, inOrder } from './fetch-events.ts'
+import { type EventFetcher, inOrder, type StateIds } from './fetch-events.ts'
+import { gapWrites } from './gap-writes.ts'
 
 export interface GapDeps {
   readonly sql: MainSql
@@ -153,9 +154,14 @@ export async function storeOutliers(deps: GapDeps, room: RoomInfo, events: reado
   }
 }
 
-/** Makes an event that has no place here one that others can follow: as an outlier, with the state after it. */
-async function learnStateAfter(deps: GapDeps, room: RoomInfo, origin: ServerName, event_id: EventId): Promise<void> {
-  const { sql, engine, fetcher } = deps
+/** Sees to it that the event, the state before it and its auth chain are here, as far as the server gives them. */
+export async function haveState(
+  deps: GapDeps,
+  room: RoomInfo,
+  origin: ServerName,
+  event_id: EventId,
+): Promise<StateIds> {
+  const { sql, fetcher } = deps
   const ids = await fetcher.stateIds(origin, room, event_id)
   const named = [...new Set([...ids.pdu_ids, ...ids.auth_chain_ids, event_id])]
   const known = new Set(
@@ -172,6 +178,13 @@ async function learnStateAfter(deps: GapDeps, room: RoomInfo, origin: ServerName
   } else if (missing.length > 0) {
     await storeOutliers(deps, room, await fetcher.events(origin, room, missing))
   }
+  return ids
+}
+
+/** Makes an event that has no place here one that others can follow: as an outlier, with the state after it. */
+async function learnStateAfter(deps: GapDeps, room: RoomInfo, origin: ServerName, event_id: EventId): Promise<void> {
+  const { sql, engine } = deps
+  const ids = await haveState(deps, room, origin, event_id)
   await engine.run(room.room_id, 'stateAfter', async (task) => {
     await task.drained()
     const state = [...new Set([...ids.pdu_ids, event_id])]
@@ -203,5 +216,7 @@ async function learnStateAfter(deps: GapDeps, room: RoomInfo, origin: ServerName
       state: writes,
       also: (tx) => [tx`update events set state_root = ${root_id} where event_nid = ${own.event_nid}`],
     })
+    // What comes before it is to be had from others.
+    task.write(gapWrites(room.room_nid, [event_id]))
   })
 }

@@ -19,6 +19,7 @@ import { outliersOf } from '../rooms/outliers.ts'
 import { storeOnState } from '../rooms/receive-forked.ts'
 import type { NamedState } from '../rooms/resolve-room.ts'
 import { emptyRoom } from '../rooms/room.ts'
+import { gapWrites } from './gap-writes.ts'
 import type { Handshake } from './handshake.ts'
 import { newRoom, outsideRoom } from './outside-room.ts'
 
@@ -107,6 +108,7 @@ export async function storeJoin(
     task.write({
       also: (tx) => [tx`delete from stripped_states where room_nid = ${room.room_nid} and user_id = ${user_id}`],
     })
+    task.write(gapWrites(room.room_nid, join.pdu.prev_events))
     task.write(more)
   }
   const isPlaced = await engine.tryRun(room_id, 'join', async (task) => {
