@@ -339,7 +339,7 @@ describe('EDUs out', () => {
     expect(two.transactions).toEqual([])
   })
 
-  test('presence is told to a server of which somebody comes into the room', async () => {
+  test('presence is told to servers that come to share a room, whoever joined', async () => {
     const room = await peerRoom(server, one.peer)
     const { alice: user_id } = room
     await server.main.commands.setPresence({ user_id, presence: 'online', source: 'client' })
@@ -349,5 +349,8 @@ describe('EDUs out', () => {
     const join = { type: 'm.room.member', state_key: carol, sender: carol, content: { membership: 'join' } }
     await room.send([room.wire(room.make(join))])
     await until(() => expect(one.edus('m.presence')).toHaveLength(2))
+    const { room_id } = await peerRoom(server, two.peer)
+    await server.main.commands.changeMembership({ room_id, user_id, target: user_id, action: 'join' })
+    await until(() => expect(two.edus('m.presence')).toMatchObject([{ push: [{ user_id, presence: 'online' }] }]))
   })
 })

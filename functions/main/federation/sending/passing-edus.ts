@@ -77,8 +77,8 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
       })
   }
 
-  function tellPresence({ row }: { readonly row: PresenceRow }): void {
-    tell(row.user_id, `presence ${row.user_id}`, 'm.presence', presenceContent(row, clock.now()))
+  function tellPresence({ row }: { readonly row: PresenceRow }, of: RoomId | UserId = row.user_id): void {
+    tell(of, `presence ${row.user_id}`, 'm.presence', presenceContent(row, clock.now()))
   }
 
   async function work(): Promise<void> {
@@ -148,9 +148,14 @@ export function startPassing(deps: PassingDeps): () => Promise<void> {
     replication.subscribe('events', ({ rows }) => {
       // Who is in the room may have changed, and with it which servers are.
       for (const { member, room_id } of rows) {
-        if (!member || member.local) continue
-        servers.delete(room_id)
+        if (!member) continue
+        if (!member.local) servers.delete(room_id)
         if (member.membership !== 'join' || member.prev_membership === 'join' || online.size === 0) continue
+        if (member.local) {
+          const known = online.get(member.user_id)
+          if (known) tellPresence(known, room_id)
+          continue
+        }
         const server = serverNameOf(member.user_id)
         if (newcomers.size < waitingMax) newcomers.set(`${server} ${room_id}`, { server, room_id })
         wake()
