@@ -69,7 +69,7 @@ describe.runIf(possible)('with Synapse', { timeout: 300_000 }, () => {
   /** Both see what the other sees. */
   async function agreeOn(room_id: string): Promise<void> {
     await expect.poll(() => alice.state(room_id), waits).toEqual(await bob.state(room_id))
-    const [hers, his] = await Promise.all(both().map((one) => sinceBothWereThere(one, room_id)))
+    const [hers, his] = await Promise.all(both().map((one) => one.timeline(room_id)))
     const ids = (events: readonly SeenEvent[] = []) => events.map(({ event_id }) => event_id).toSorted()
     expect(ids(hers)).toEqual(ids(his))
     const content = (events: readonly SeenEvent[] = []) =>
@@ -80,17 +80,6 @@ describe.runIf(possible)('with Synapse', { timeout: 300_000 }, () => {
       const said = (events: readonly SeenEvent[] = []) => bodies(events.filter(({ sender }) => sender === user_id))
       expect(said(hers)).toEqual(said(his))
     }
-  }
-  /** From the second join on: what was before, each shows as it found it. */
-  async function sinceBothWereThere(who: Person, room_id: string): Promise<readonly SeenEvent[]> {
-    const events = await who.timeline(room_id)
-    const joins = both().map(({ user_id }) =>
-      events.findIndex(
-        ({ type, state_key, content }) =>
-          type === 'm.room.member' && state_key === user_id && content.membership === 'join',
-      ),
-    )
-    return events.slice(Math.max(...joins))
   }
   const seenBy = (who: Person, room_id: string, body: string) =>
     expect.poll(async () => bodies(await who.timeline(room_id)), waits).toContain(body)
