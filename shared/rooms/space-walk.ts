@@ -7,6 +7,8 @@ import { strippedStateJson } from '../timeline/client-json.ts'
 export interface ChildLink {
   readonly link: SpaceLink
   readonly suggested: boolean
+  /** Servers that may know the child. */
+  readonly via: readonly string[]
   /** Undefined: none that counts. */
   readonly order: string | undefined
 }
@@ -19,7 +21,7 @@ export function childLink(link: SpaceLink): ChildLink | undefined {
   if (!v.is(ChildContent, content)) return undefined
   const { suggested, order } = content as { suggested?: unknown; order?: unknown }
   const counts = typeof order === 'string' && /^[\x20-\x7e]{1,50}$/.test(order)
-  return { link, suggested: suggested === true, order: counts ? order : undefined }
+  return { link, via: content.via, suggested: suggested === true, order: counts ? order : undefined }
 }
 
 /** https://spec.matrix.org/v1.19/client-server-api/#ordering-of-children-within-a-space */

@@ -9,6 +9,7 @@ import { createStateTrees } from '../../functions/main/persist/state-trees.ts'
 import type { EventWrite, Writes } from '../../functions/main/persist/writes.ts'
 import { fakeClock } from '../../shared/clock.ts'
 import { Config } from '../../shared/config/schema.ts'
+import { RemoteError } from '../../shared/federation/federation-client.ts'
 import { mount } from '../../shared/http/mount.ts'
 import { createLimiter } from '../../shared/http/rate-limit.ts'
 import { clientAddressBehind } from '../../shared/http/request-info.ts'
@@ -212,6 +213,14 @@ export async function roomFixture(database: TestDatabase, routes: readonly Route
     ephemeral: createMemoryEphemeralStore(),
     clock,
     main: {},
+    // Nobody else is there.
+    federation: {
+      client: {
+        json: async (server: string) => {
+          throw new RemoteError('unreachable', `${server} has no address`)
+        },
+      },
+    },
   } as unknown as ClientDeps
   const app = new Hono()
   mount(app, routes, {

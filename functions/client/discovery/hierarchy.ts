@@ -3,17 +3,13 @@ import * as v from 'valibot'
 import { RawJson } from '../../../shared/http/route.ts'
 import { RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
-import { previewJson, visiblePreviews } from '../../../shared/rooms/previews.ts'
-import { byOrder, type ChildLink, childLink, childLinkJson, walkSpace } from '../../../shared/rooms/space-walk.ts'
-import { roomsReached, spaceLinks } from '../../../shared/storage/room-previews.ts'
+import { type ChildLink, childLinkJson, walkSpace } from '../../../shared/rooms/space-walk.ts'
 import { route } from '../deps.ts'
 import { flagOf, limitOf } from '../read/parameters.ts'
+import { spaceTree } from './space-tree.ts'
 
 const limits = { standard: 50, most: 50 }
 const depthMax = 100
-/** Of one tree. What is farther from the root is left out. */
-const roomsMax = 5_000
-const childrenMax = 1_000
 
 const text = v.optional(v.string())
 
@@ -26,7 +22,7 @@ export const getHierarchy = route({
   sticky: 'room',
   params: v.object({ roomId: RoomId }),
   query: v.object({ suggested_only: text, limit: text, max_depth: text, from: text }),
-  async handle({ params: { roomId }, query, user }, { sql }) {
+  async handle({ params: { roomId }, query, user }, deps) {
     const suggestedOnly = flagOf(query.suggested_only, 'suggested_only')
     const maxDepth = depthOf(query.max_depth)
     const limit = limitOf(query.limit, limits)
@@ -34,32 +30,18 @@ export const getHierarchy = route({
     const walk = `${maxDepth}_${suggestedOnly ? 1 : 0}`
     const start = query.from ? startOf(query.from, walk) : 0
 
-    const reached = await roomsReached(sql, roomId, roomsMax)
-    const visible = await visiblePreviews(sql, reached, user.user_id)
-    if (!visible.has(roomId)) throw new MatrixError('M_FORBIDDEN', 'You may not see this room')
-    const spaces = [...visible.values()].filter((room) => room.room_type === 'm.space')
-    const links = await spaceLinks(
-      sql,
-      spaces.map((space) => space.room_nid),
-      childrenMax,
-    )
-    const children = new Map<number, ChildLink[]>(spaces.map((space) => [space.room_nid, []]))
-    for (const link of links) {
-      const child = childLink(link)
-      if (child && (!suggestedOnly || child.suggested)) children.get(link.room_nid)?.push(child)
-    }
-    for (const of of children.values()) of.sort(byOrder)
-    const childrenOf = (room: string) => children.get(visible.get(room)?.room_nid ?? 0) ?? []
-
+    const counts = (child: ChildLink) => !suggestedOnly || child.suggested
+    const tree = await spaceTree(deps, roomId, { user_id: user.user_id, counts })
+    if (!tree.has(roomId)) throw new MatrixError('M_FORBIDDEN', 'You may not see this room')
     const order = walkSpace(roomId, maxDepth, {
-      visible: (room) => visible.has(room),
-      childrenOf: (room) => childrenOf(room).map((child) => child.link.state_key),
+      visible: (room) => tree.has(room),
+      childrenOf: (room) => (tree.get(room)?.children ?? []).map((child) => child.link.state_key),
     })
     const rooms = order.slice(start, start + limit).flatMap((room_id) => {
-      const room = visible.get(room_id)
+      const room = tree.get(room_id)
       if (!room) return []
-      const state = childrenOf(room_id).map(({ link }) => childLinkJson(link))
-      return [`${JSON.stringify(previewJson(room)).slice(0, -1)},"children_state":[${state.join(',')}]}`]
+      const state = room.children.map(({ link }) => childLinkJson(link))
+      return [`${JSON.stringify(room.summary).slice(0, -1)},"children_state":[${state.join(',')}]}`]
     })
     const next = start + limit < order.length ? `,"next_batch":"h1_${start + limit}_${walk}"` : ''
     return new RawJson(`{"rooms":[${rooms.join(',')}]${next}}`)
