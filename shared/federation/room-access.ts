@@ -37,7 +37,11 @@ export async function wiresFor(sql: ReadSql, server: ServerName, events: readonl
   const roots = [...new Set(events.map((event) => event.state_root))]
   const visible = new Map<number, boolean>()
   for (const root of roots) visible.set(root, root !== 0 && (await isVisibleIn(sql, root, server)))
-  return events.map((event) => (visible.get(event.state_root) ? wireOf(event) : redactedWire(event)))
+  return events.map((event) => {
+    // Outliers are here as parts of states, which are given whole.
+    const isOfState = event.state_root === 0 && event.state_key !== null
+    return isOfState || visible.get(event.state_root) ? wireOf(event) : redactedWire(event)
+  })
 }
 
 function redactedWire(event: AnsweredEvent): string {

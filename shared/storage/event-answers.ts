@@ -16,6 +16,7 @@ export interface AnsweredEvent {
   readonly room_id: RoomId
   readonly room_version: string
   readonly depth: number
+  readonly state_key: string | null
   /** After the event; 0 where it is not known. */
   readonly state_root: number
   readonly envelope: string
@@ -28,7 +29,7 @@ export function wireOf({ envelope, content }: AnsweredEvent): string {
 }
 
 const columns = (sql: ReadSql) =>
-  sql`e.event_nid, e.event_id, r.room_id, r.room_version, e.depth, e.state_root, e.envelope, e.content`
+  sql`e.event_nid, e.event_id, r.room_id, r.room_version, e.depth, e.state_key, e.state_root, e.envelope, e.content`
 
 /** undefined where it is not here, or was rejected: nobody is told of such. */
 export async function answeredEvent(sql: ReadSql, event_id: EventId): Promise<AnsweredEvent | undefined> {
