@@ -1,6 +1,7 @@
 /** Everything that the federation role serves. */
 import { getHierarchy, getPublicRooms, postPublicRooms } from './directory.ts'
 import { putInvite, putInviteV1 } from './invites.ts'
+import { claimUserKeys, getUserDevices, queryUserKeys } from './keys.ts'
 import {
   makeJoin,
   makeKnock,
@@ -47,6 +48,9 @@ export const federationRoutes = [
   sendKnock,
   putInvite,
   putInviteV1,
+  getUserDevices,
+  queryUserKeys,
+  claimUserKeys,
   getEventByTimestamp,
   getPublicRooms,
   postPublicRooms,

@@ -48,6 +48,7 @@ import { urlPreviewHandlers } from './commands/url-previews.ts'
 import { createUserData } from './commands/user-data/index.ts'
 import { startIndexing } from './discovery/indexing.ts'
 import { backfillHandler } from './federation/backfill.ts'
+import { deviceListEdus } from './federation/edus/device-lists.ts'
 import { directToDeviceEdu } from './federation/edus/direct-to-device.ts'
 import { receiveEdusHandler } from './federation/edus/index.ts'
 import { presenceEdu } from './federation/edus/presence.ts'
@@ -342,6 +343,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
         }),
         receiptEdu({ sql, committer }),
         directToDeviceEdu({ sql, committer, own: serverName }),
+        ...deviceListEdus({ sql, committer }),
       ],
       log,
     }),

@@ -58,12 +58,16 @@ export async function crossSigningKeysOf(
 }
 
 /** Signatures on the keys of these users that were uploaded apart from the keys, as `viewer` may see them: each user's own,
- *  and the viewer's. https://spec.matrix.org/v1.19/client-server-api/#key-and-signature-security */
-export async function signaturesOn(sql: ReadSql, users: readonly UserId[], viewer: UserId): Promise<StoredSignature[]> {
+ *  and the viewer's, where it is a user. https://spec.matrix.org/v1.19/client-server-api/#key-and-signature-security */
+export async function signaturesOn(
+  sql: ReadSql,
+  users: readonly UserId[],
+  viewer: UserId | undefined,
+): Promise<StoredSignature[]> {
   if (users.length === 0) return []
   const rows = await sql<StoredSignature[]>`
     select user_id, key_id, signer, signing_key, signature from key_signatures
-    where user_id = any(${sql.array([...users], text)}::text[]) and (signer = user_id or signer = ${viewer})`
+    where user_id = any(${sql.array([...users], text)}::text[]) and (signer = user_id or signer = ${viewer ?? ''})`
   return rows.map((row) => ({
     ...row,
     key_id: fromPgText(row.key_id),

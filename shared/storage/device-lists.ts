@@ -43,6 +43,13 @@ export async function changedDeviceLists(
   return rows.map((row) => row.user_id)
 }
 
+/** Where the user's devices or keys last changed, in stream device_lists; 0 if never. */
+export async function deviceListPosition(sql: ReadSql, user: UserId): Promise<number> {
+  const [row] = await sql<{ position: number }[]>`
+    select position from device_list_changes where user_id = ${user} and viewer = ''`
+  return row?.position ?? 0
+}
+
 export interface KeyCounts {
   /** Unclaimed one-time keys by algorithm. */
   readonly one_time: Readonly<Record<string, number>>

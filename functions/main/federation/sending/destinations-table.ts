@@ -1,7 +1,7 @@
 /** Tables destinations, outbound_events, outbound_edus and outbound_transactions, for the sender: everything for many
  *  destinations at a time. What is written holds only where the row is as this process knows it; a main whose shard moved
  *  changes nothing. */
-import type { ServerName } from '../../../../shared/matrix/ids.ts'
+import type { ServerName, UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 
 export interface DestinationRow {
@@ -47,6 +47,14 @@ export function destinationsTable(sql: MainSql) {
     rows(servers: readonly ServerName[]): Promise<DestinationRow[]> {
       return sql<DestinationRow[]>`
         select ${columns} from destinations d where d.server_name = any(${texts(servers)}::text[])`
+    },
+
+    /** Servers that share a room with one of these users of ours. */
+    async waitingForUpdatesOf(users: readonly UserId[]): Promise<ServerName[]> {
+      const rows = await sql<{ server_name: ServerName }[]>`
+        select distinct s.server_name from unnest(${texts(users)}::text[]) as u(user_id)
+        cross join lateral servers_sharing(u.user_id) as s(server_name)`
+      return rows.map((row) => row.server_name)
     },
 
     /** A page of those of the shards, by name, that something waits for; events up to a position. */

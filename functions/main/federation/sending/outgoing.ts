@@ -4,7 +4,7 @@ import { shardOf } from '../../../../shared/commands/shards.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
 import type { FederationClient } from '../../../../shared/federation/federation-client.ts'
 import type { Logger } from '../../../../shared/logging.ts'
-import type { ServerName } from '../../../../shared/matrix/ids.ts'
+import { type ServerName, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import type { Replication } from '../../../../shared/replication/replication.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
 import { destinationsTable } from './destinations-table.ts'
@@ -91,6 +91,18 @@ export function startOutgoing(deps: OutgoingDeps): Outgoing {
     }
   }
 
+  /** Updates of device lists are written with the change itself; here their servers are told to look. */
+  async function lookForUpdates(users: readonly UserId[]): Promise<void> {
+    try {
+      for (const server of await table.waitingForUpdatesOf(users)) if (isMine(server)) sender.look(server)
+    } catch (err) {
+      if (closed) return
+      log.error({ err }, 'who waits for changed device lists could not be read; it is looked for again')
+      for (const shard of shards) unread.add(shard)
+      wake()
+    }
+  }
+
   /** All that waits in these shards, page by page. */
   async function readShards(some: readonly number[]): Promise<void> {
     // What is heard of later is told to the sender by itself.
@@ -120,6 +132,13 @@ export function startOutgoing(deps: OutgoingDeps): Outgoing {
       for (const { cache, key } of rows) {
         if (cache === 'destination' && isMine(key as ServerName)) sender.look(key as ServerName)
       }
+    }),
+    replication.subscribe('device_lists', ({ rows }) => {
+      if (shards.size === 0) return
+      const users = rows.flatMap((row) =>
+        row.viewer === undefined && serverNameOf(row.user_id) === own ? [row.user_id] : [],
+      )
+      if (users.length > 0) void lookForUpdates(users)
     }),
   ]
   const stopPassing = startPassing({
