@@ -38,7 +38,7 @@ async function readDeviceLists(
   { sql, user, live }: AnswerContext,
   since: StreamPositions,
   upTo: StreamPositions,
-  { met, parted }: Neighbours,
+  { met, parted, entered }: Neighbours,
 ): Promise<string> {
   const own: number[] = []
   for (const room of user.rooms.values()) if (room.membership === 'join') own.push(room.room_nid)
@@ -53,6 +53,8 @@ async function readDeviceLists(
   for (const id of await joinedAmong(sql, own, unknown)) shared.add(id)
   const changed = new Set(keysChanged)
   for (const id of met) if (shared.has(id)) changed.add(id)
+  // Where others met the user, so did the user's other devices.
+  if (entered && met.size > 0) changed.add(user.user_id)
   const left = [...parted].filter((id) => !shared.has(id))
   if (changed.size + left.length === 0) return ''
   return `,"device_lists":${JSON.stringify({ changed: [...changed], left })}`

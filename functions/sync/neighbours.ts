@@ -11,6 +11,8 @@ export interface Neighbours {
   readonly met: ReadonlySet<UserId>
   /** Shared a room before and may not any more. */
   readonly parted: ReadonlySet<UserId>
+  /** The user came into a room. */
+  readonly entered?: boolean
 }
 
 const nobody: Neighbours = { met: new Set(), parted: new Set() }
@@ -56,7 +58,7 @@ export function neighbours({ sql, user }: AnswerContext, plan: Plan): Soon<Neigh
     return reading.then(([inEntered, inGone, moved]) => {
       for (const id of [...inEntered, ...moved.met]) met.add(id)
       for (const id of [...inGone, ...moved.parted]) parted.add(id)
-      return others(user.user_id, met, parted)
+      return { ...others(user.user_id, met, parted), entered: entered.length > 0 }
     })
   }
   return met.size + parted.size === 0 ? nobody : others(user.user_id, met, parted)

@@ -39,6 +39,7 @@ export async function deviceListsSince(
   const shared = await joinedAmong(sql, own, [...others])
   const changed = new Set(changedKeys)
   for (const id of met) if (shared.has(id)) changed.add(id)
+  if (entered.length > 0 && [...met].some((id) => id !== user)) changed.add(user)
   const left = [...others].filter((id) => parted.has(id) && !shared.has(id))
   return { changed: [...changed], left }
 }

@@ -50,7 +50,8 @@ describe.each([
     const [froms] = [await Promise.all([alice, bob].map(since))]
     await act(id, bob, 'join')
     expect(await told(alice, froms[0] ?? '')).toEqual([[bob.user_id], []])
-    expect(await told(bob, froms[1] ?? '')).toEqual([[alice.user_id, carol.user_id], []])
+    // Their own other devices are to look at themselves too.
+    expect(await told(bob, froms[1] ?? '')).toEqual([[alice.user_id, bob.user_id, carol.user_id], []])
   })
 
   test('who leaves is left, and has left all, unless another room is shared', async () => {
