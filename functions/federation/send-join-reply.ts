@@ -3,7 +3,14 @@
 import { RawJson } from '../../shared/http/route.ts'
 import { type StoredEvent, wireFromParts } from '../../shared/matrix/event-format.ts'
 import { MatrixError } from '../../shared/matrix/matrix-error.ts'
-import { allServersInRoom, authChainOf, eventAt, stateBefore, wiresOf } from '../../shared/storage/state-answers.ts'
+import {
+  allServersInRoom,
+  authChainOf,
+  eventAt,
+  heroesOf,
+  stateBefore,
+  wiresOf,
+} from '../../shared/storage/state-answers.ts'
 import type { FederationDeps } from './deps.ts'
 
 const memberKey = 'm.room.member\0'
@@ -17,7 +24,10 @@ export async function sendJoinReply(
   if (!event) throw new MatrixError('M_UNAVAILABLE', 'The event is not there yet', { extra: { retry_after_ms: 1_000 } })
   const before = await stateBefore(sql, event)
   const state: number[] = []
-  for (const [key, nid] of before) if (!options.omitMembers || !key.startsWith(memberKey)) state.push(nid)
+  const heroes = options.omitMembers && isNameless(before) ? await heroesOf(sql, event.room_nid, pdu.sender) : []
+  for (const [key, nid] of before) {
+    if (!options.omitMembers || !key.startsWith(memberKey) || heroes.includes(nid)) state.push(nid)
+  }
   const servers = options.omitMembers ? await allServersInRoom(sql, event.room_nid) : undefined
   // Members that are left out of the state are there where something rests on them, as the join itself does.
   const stated = new Set(state)
@@ -34,6 +44,11 @@ export async function sendJoinReply(
     yield `]}${options.inPair ? ']' : ''}`
   }
   return new RawJson(pieces())
+}
+
+/** Such a room is called by its members' names. */
+function isNameless(state: ReadonlyMap<string, number>): boolean {
+  return !state.has('m.room.name\0') && !state.has('m.room.canonical_alias\0')
 }
 
 /** Texts as an array has them between its brackets. */

@@ -1,6 +1,6 @@
 /** States and auth chains as other servers are told them: events as they were sent, by their surrogates. */
 import { wireFromParts } from '../matrix/event-format.ts'
-import type { EventId, RoomId, ServerName } from '../matrix/ids.ts'
+import type { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts'
 import type { ReadSql } from './sql.ts'
 import { createStateReader } from './state.ts'
 
@@ -80,4 +80,14 @@ export async function allServersInRoom(sql: ReadSql, room_nid: number): Promise<
     select distinct server_of(user_id) as server_name from memberships
     where room_nid = ${room_nid} and membership = 'join'`
   return rows.map((row) => row.server_name)
+}
+
+/** Surrogates of the member events of those after whom a room is called that has no name.
+ *  https://spec.matrix.org/v1.19/client-server-api/#calculating-the-display-name-for-a-room */
+export async function heroesOf(sql: ReadSql, room_nid: number, but: UserId): Promise<number[]> {
+  const rows = await sql<{ event_nid: number }[]>`
+    select event_nid from memberships
+    where room_nid = ${room_nid} and membership in ('join', 'invite') and user_id <> ${but}
+    order by position, user_id limit 5`
+  return rows.map((row) => row.event_nid)
 }

@@ -51,7 +51,7 @@ export interface MissingEventsQuestion {
 }
 
 /** Events in one answer to /get_missing_events. */
-const missingMax = 20
+export const missingEventsMax = 20
 /** Events in one answer to /backfill. */
 const backfillMax = 100
 /** Events of a state or an auth chain. */
@@ -69,7 +69,7 @@ const backfillTotalMs = 10_000
 
 const Wires = v.array(v.unknown())
 const Ids = v.pipe(v.array(EventId), v.maxLength(stateMax))
-const missingAnswer = v.object({ events: v.optional(v.pipe(Wires, v.maxLength(missingMax * 5)), []) })
+const missingAnswer = v.object({ events: v.optional(v.pipe(Wires, v.maxLength(missingEventsMax * 5)), []) })
 const stateIdsAnswer = v.object({ pdu_ids: Ids, auth_chain_ids: Ids })
 const stateAnswer = v.object({
   pdus: v.pipe(Wires, v.maxLength(stateMax)),
@@ -110,7 +110,7 @@ export function createEventFetcher({ client, keyRing }: Pick<Federation, 'client
         server,
         {
           uri: `/_matrix/federation/v1/get_missing_events/${encodeURIComponent(room.room_id)}`,
-          body: { earliest_events: [...earliest], latest_events: [...latest], limit: missingMax, min_depth },
+          body: { earliest_events: [...earliest], latest_events: [...latest], limit: missingEventsMax, min_depth },
           bytesMax: answerBytesMax.missing,
         },
         missingAnswer,

@@ -10,7 +10,7 @@ import { byAuthEvents, outliersOf } from '../rooms/outliers.ts'
 import { type Receipt, receiveEvents } from '../rooms/receive-events.ts'
 import { rejectedFlag } from '../rooms/resolve-room.ts'
 import type { Room } from '../rooms/room.ts'
-import { type EventFetcher, inOrder, type StateIds } from './fetch-events.ts'
+import { type EventFetcher, inOrder, missingEventsMax, type StateIds } from './fetch-events.ts'
 import { gapWrites } from './gap-writes.ts'
 
 export interface GapDeps {
@@ -71,6 +71,8 @@ async function eventsUpTo(
     const answered = await fetcher.missing(origin, room, { earliest, latest, min_depth: 1 })
     const fresh = answered.filter(({ pdu }) => pdu.event_id !== event.pdu.event_id && !found.has(pdu.event_id))
     for (const one of fresh) found.set(one.pdu.event_id, one)
+    // One that is not full is all that the server gives.
+    if (answered.length < missingEventsMax) break
     const before = fresh.flatMap(({ pdu }) => pdu.prev_events).filter((id) => !found.has(id))
     const here = new Set(
       (
