@@ -28,7 +28,7 @@ export async function sendJoinReply(
   for (const [key, nid] of before) {
     if (!options.omitMembers || !key.startsWith(memberKey) || heroes.includes(nid)) state.push(nid)
   }
-  const servers = options.omitMembers ? await allServersInRoom(sql, event.room_nid) : undefined
+  const servers = options.omitMembers ? await allServersInRoom(sql, event.room_nid, pdu.sender) : undefined
   // Members that are left out of the state are there where something rests on them, as the join itself does.
   const stated = new Set(state)
   const chain = (await authChainOf(sql, [...state, event.event_nid])).filter(

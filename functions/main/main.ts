@@ -201,6 +201,7 @@ export async function createMain(deps: MainDeps): Promise<Main> {
       clock,
       queue: createKeyedQueue(),
     }),
+    inviteOther: (request) => everywhere.changeMembership(request),
     settingsFollow: (user_id, room_id) => everywhere.carryOverSettings({ user_id, room_id }),
     carryOver: createCarryOver({
       sql,

@@ -74,11 +74,11 @@ export async function eventIdsOf(sql: ReadSql, event_nids: readonly number[]): P
   return rows.map((row) => row.event_id)
 }
 
-/** Servers with a joined member. */
-export async function allServersInRoom(sql: ReadSql, room_nid: number): Promise<ServerName[]> {
+/** Servers with a joined member other than this one. */
+export async function allServersInRoom(sql: ReadSql, room_nid: number, but: UserId): Promise<ServerName[]> {
   const rows = await sql<{ server_name: ServerName }[]>`
     select distinct server_of(user_id) as server_name from memberships
-    where room_nid = ${room_nid} and membership = 'join'`
+    where room_nid = ${room_nid} and membership = 'join' and user_id <> ${but}`
   return rows.map((row) => row.server_name)
 }
 

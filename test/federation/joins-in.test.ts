@@ -99,7 +99,7 @@ describe.each(['1', '6', '11', '12'])('room version %s', (version) => {
   })
 
   test('it may leave out the members, and names their servers instead', async () => {
-    const room_id = await room(version)
+    const room_id = await room(version, { name: 'Named' })
     await join(version, room_id)
     const { body } = await join(version, room_id, somebody(), '?omit_members=true')
     expect(body.members_omitted).toBe(true)
@@ -107,6 +107,13 @@ describe.each(['1', '6', '11', '12'])('room version %s', (version) => {
     expect((body.state as JsonObject[]).filter((event) => event.type === 'm.room.member')).toEqual([])
     // The joining user's own join rests on nobody's; the levels rest on the creator's.
     expect((body.auth_chain as JsonObject[]).map((event) => event.state_key)).toContain(alice)
+  })
+
+  test('of a room without a name it brings those after whom it is called', async () => {
+    const { body } = await join(version, await room(version), somebody(), '?omit_members=true')
+    const members = (body.state as JsonObject[]).filter((event) => event.type === 'm.room.member')
+    expect(members.map((event) => event.state_key)).toEqual([alice])
+    expect(body.servers_in_room).toEqual(['hs1'])
   })
 
   test('the old endpoint answers with a pair', async () => {

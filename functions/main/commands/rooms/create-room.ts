@@ -100,7 +100,7 @@ async function inviteOthers(
   { users, content }: { readonly users: readonly UserId[]; readonly content: JsonObject },
 ): Promise<void> {
   for (const target of users) {
-    await deps.elsewhere.invite({ room_id, user_id, target, content }).catch((error: unknown) => {
+    await deps.inviteOther({ room_id, user_id, target, action: 'invite', content }).catch((error: unknown) => {
       if (!(error instanceof MatrixError)) throw error
     })
   }

@@ -1,5 +1,6 @@
 /** What the commands on rooms are given. */
 import type { Clock } from '../../../../shared/clock.ts'
+import type { MainClient } from '../../../../shared/commands/registry.ts'
 import type { Config } from '../../../../shared/config/schema.ts'
 import type { RoomId, ServerName, UserId } from '../../../../shared/matrix/ids.ts'
 import type { MainSql } from '../../../../shared/storage/sql.ts'
@@ -23,6 +24,8 @@ export interface RoomCommandDeps {
   readonly carryOver: UpgradeCarryOver
   /** A local user joined a room that replaces another: what they had set follows, wherever the user's data are written. */
   readonly settingsFollow: (user_id: UserId, room_id: RoomId) => Promise<unknown>
+  /** Invites a user of another server, wherever the room is written. */
+  readonly inviteOther: MainClient['changeMembership']
   /** For rooms that other servers hold. */
   readonly elsewhere: MembershipElsewhere
   /** A time that no other room was created at: where the room id is the create event's hash, one user's rooms would
