@@ -578,11 +578,20 @@ const growing = [
   'server_key_documents',
 ] as const
 
-/** How many rows the tables have, by which an effect that happened twice shows. */
+/** What of a table has ended: its rows stay until a sweep in the background comes to them, at any time. */
+const ended: Partial<Record<(typeof growing)[number], string>> = {
+  to_device: `exists (select from ended_inboxes e
+    where e.user_id = t.user_id and e.device_id = t.device_id and t.position <= e.up_to)`,
+  room_keys: 'exists (select from ended_room_keys e where e.key_set = t.key_set)',
+  media_objects: 't.doomed_ts is not null',
+}
+
+/** How many rows the tables have, by which an effect that happened twice shows; those that have ended count no more. */
 export async function rowCounts(sql: MainSql): Promise<Record<string, number>> {
   const counts: Record<string, number> = {}
   for (const name of growing) {
-    const [row] = await sql<{ count: number }[]>`select count(*)::integer as count from ${sql(name)}`
+    const [row] = await sql<{ count: number }[]>`
+      select count(*)::integer as count from ${sql(name)} t where not ${sql.unsafe(`(${ended[name] ?? 'false'})`)}`
     counts[name] = row?.count ?? 0
   }
   const [streams] = await sql<{ account_data: number; events: number }[]>`
