@@ -158,6 +158,8 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
       queue.run(room_id, async () => {
         const { sender, state_key } = event.pdu
         const standing = await standingOf(sql, room_id, state_key as UserId)
+        // On its way it was overtaken by another knock, or invitation.
+        if (standing && standing.depth >= event.pdu.depth) return true
         const mayRetract =
           standing?.membership === 'knock' || (standing?.membership === 'invite' && standing.sender === sender)
         if (!mayRetract) return false

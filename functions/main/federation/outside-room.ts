@@ -18,6 +18,8 @@ export interface OutsideStanding {
   readonly membership: string
   readonly event_id: string
   readonly sender: UserId
+  /** Of the event: what is no deeper was said before it. */
+  readonly depth: number
 }
 
 /** The room's row; undefined where nobody here has heard of it. */
@@ -28,7 +30,7 @@ export async function outsideRoom(sql: MainSql, room_id: RoomId): Promise<Outsid
 
 export async function standingOf(sql: MainSql, room_id: RoomId, user_id: UserId): Promise<OutsideStanding | undefined> {
   const [row] = await sql<OutsideStanding[]>`
-    select m.membership, e.event_id, m.sender from memberships m join rooms r using (room_nid)
+    select m.membership, e.event_id, m.sender, e.depth from memberships m join rooms r using (room_nid)
     join events e on e.event_nid = m.event_nid where r.room_id = ${room_id} and m.user_id = ${user_id}`
   return row
 }
