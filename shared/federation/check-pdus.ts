@@ -9,9 +9,9 @@ import { contentHashMatches, redactedForSigning } from '../matrix/hashes.ts'
 import { EventId, RoomId, ServerName, UserId } from '../matrix/ids.ts'
 import { isJsonObject, type JsonObject, type JsonValue } from '../matrix/json-value.ts'
 import { redactPdu } from '../matrix/redaction.ts'
-import { verifySignatures } from '../matrix/signatures.ts'
+import { verifySignaturesAside } from '../matrix/signatures.ts'
 import { domainOf } from '../matrix/user-id.ts'
-import type { KeyRing, KeysWanted } from './key-ring.ts'
+import type { KeyRing, KeysFound, KeysWanted } from './key-ring.ts'
 
 /** `event` is redacted where its content is not what was hashed. */
 export type CheckedPdu =
@@ -55,21 +55,38 @@ export async function checkPdus(
     }
   }
   const keys = await keyRing.load(merged(wanted))
-  for (const [i, read] of parsed.entries()) {
-    if (!read) continue
-    if (i % eventsPerTurn === eventsPerTurn - 1) await turn()
-    const { event, wire, signers } = read
-    const { event_id } = event.pdu
-    const text = Buffer.from(redactedForSigning(rules, wire))
-    const validAt = validityOf(rules, event)
-    const unsigned = signers.find(
-      ({ server }) => !verifySignatures(wire.signatures, text, server, (key_id) => keys.key(server, key_id, validAt)),
-    )
-    answers[i] = unsigned
-      ? { refused: `the event has no signature of ${unsigned.server} that could be checked`, event_id }
-      : { event: withItsContent(rules, wire, event) }
+  for (let from = 0; from < parsed.length; from += eventsPerTurn) {
+    const some = parsed.slice(from, from + eventsPerTurn)
+    const unsigned = await Promise.all(some.map((read) => read && missingSigner(rules, read, keys)))
+    for (const [i, read] of some.entries()) {
+      if (!read) continue
+      const server = unsigned[i]
+      const { event, wire } = read
+      answers[from + i] =
+        server === undefined
+          ? { event: withItsContent(rules, wire, event) }
+          : {
+              refused: `the event has no signature of ${server} that could be checked`,
+              event_id: event.pdu.event_id,
+            }
+    }
   }
   return answers as CheckedPdu[]
+}
+
+/** The first of those that have to sign whose signature does not hold. */
+async function missingSigner(
+  rules: RoomRules,
+  { event, wire, signers }: Parsed,
+  keys: KeysFound,
+): Promise<ServerName | undefined> {
+  const text = Buffer.from(redactedForSigning(rules, wire))
+  const validAt = validityOf(rules, event)
+  for (const { server } of signers) {
+    const lookup = (key_id: string) => keys.key(server, key_id, validAt)
+    if (!(await verifySignaturesAside(wire.signatures, text, server, lookup))) return server
+  }
+  return undefined
 }
 
 function parse(rules: RoomRules, wire: JsonValue): Parsed | { readonly refused: string; readonly event_id?: EventId } {

@@ -113,6 +113,34 @@ export function verifySignatures(
   return known > 0
 }
 
+/** As `verifySignatures`, outside of the event loop: where there are many, other cores share the work. */
+export async function verifySignaturesAside(
+  signatures: unknown,
+  text: Buffer,
+  serverName: string,
+  keys: KeyLookup,
+): Promise<boolean> {
+  if (!isJsonObject(signatures) || !Object.hasOwn(signatures, serverName)) return false
+  const theirs = signatures[serverName]
+  if (!isJsonObject(theirs)) return false
+  const verified: Promise<boolean>[] = []
+  for (const keyId of Object.keys(theirs)) {
+    if (!keyId.startsWith('ed25519:')) continue
+    const key = keys(keyId)
+    if (key !== undefined) verified.push(verifyAside(text, theirs[keyId], key))
+  }
+  return verified.length > 0 && (await Promise.all(verified)).every((isTheirs) => isTheirs)
+}
+
+function verifyAside(text: Buffer, signature: unknown, key: KeyObject): Promise<boolean> {
+  if (typeof signature !== 'string') return Promise.resolve(false)
+  const bytes = decodeBase64(signature)
+  if (bytes?.length !== signatureBytes) return Promise.resolve(false)
+  return new Promise((resolve, reject) => {
+    verify(null, text, key, bytes, (error, isTheirs) => (error ? reject(error) : resolve(isTheirs)))
+  })
+}
+
 /** Whether `signature` (base64) is the key's on exactly this text. */
 export function verifyText(text: string | Buffer, signature: unknown, key: KeyObject): boolean {
   if (typeof signature !== 'string') return false

@@ -16,6 +16,7 @@ import { crowd } from './scenarios/crowd.ts'
 import { delivery } from './scenarios/delivery.ts'
 import { directory } from './scenarios/directory.ts'
 import { federation } from './scenarios/federation.ts'
+import { federationJoin } from './scenarios/federation-join.ts'
 import { federationOut } from './scenarios/federation-out.ts'
 import { media } from './scenarios/media.ts'
 import { polls } from './scenarios/polls.ts'
@@ -43,9 +44,10 @@ const scenarios: Record<string, Scenario> = {
   media,
   federation,
   'federation-out': federationOut,
+  'federation-join': federationJoin,
 }
 /** Run where they are named: they take minutes, and tens of thousands of file handles or gigabytes of the disk. */
-const named = new Set(['polls', 'media', 'federation', 'federation-out'])
+const named = new Set(['polls', 'media', 'federation', 'federation-out', 'federation-join'])
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -61,7 +63,7 @@ const { values: options, positionals } = parseArgs({
   },
 })
 if (options.media) positionals.push('media')
-if (options.federation) positionals.push('federation', 'federation-out')
+if (options.federation) positionals.push('federation', 'federation-out', 'federation-join')
 const unknown = positionals.filter((name) => !(name in scenarios))
 if (unknown.length > 0) {
   console.error(`no scenario ${unknown.join(', ')}; there are ${Object.keys(scenarios).join(', ')}`)

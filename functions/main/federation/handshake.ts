@@ -41,7 +41,7 @@ const template = v.object({
 })
 
 /** A join to a large room takes its server a while, and comes with all of its state. */
-const joinLimits = { totalMs: 180_000, firstByteMs: 120_000, bytesMax: 512 * 1024 * 1024 }
+const joinLimits = { totalMs: 180_000, firstByteMs: 120_000, bytesMax: 192 * 1024 * 1024 }
 const serversMax = 8
 
 /** Throws what the first server that refused said, or M_UNKNOWN with status 502 where none gave an answer. */
