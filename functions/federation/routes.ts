@@ -17,6 +17,7 @@ import { queryAnything, queryDirectory, queryProfile } from './queries.ts'
 import { getBackfill, getEvent, getEventAuth, getState, getStateIds, postMissingEvents } from './room-reads.ts'
 import { getOpenIdUser, getVersion, getWellKnownServer } from './server-info.ts'
 import { getServerKey, getServerKeys } from './server-keys.ts'
+import { exchangeThirdPartyInvite, onBindThirdParty } from './third-party-invites.ts'
 import { getEventByTimestamp } from './timestamp-to-event.ts'
 import { sendTransaction } from './transactions.ts'
 
@@ -48,6 +49,8 @@ export const federationRoutes = [
   sendKnock,
   putInvite,
   putInviteV1,
+  exchangeThirdPartyInvite,
+  onBindThirdParty,
   getUserDevices,
   queryUserKeys,
   claimUserKeys,

@@ -50,4 +50,22 @@ export const federationMembershipCommands = {
     shard: ({ room_id }) => room_id,
     repetition: 'harmless',
   }),
+  /** An address that a user of this server invited has turned out to be somebody's. Throws M_FORBIDDEN where the room knows no
+   *  such invitation, or who signed is nobody that it asked. */
+  inviteByThirdParty: defineCommand({
+    name: 'inviteByThirdParty',
+    request: v.object({
+      room_id: RoomId,
+      sender: UserId,
+      target: UserId,
+      display_name: v.string(),
+      /** By the identity server. */
+      signed: Content,
+    }),
+    response: v.object({}),
+    shard: ({ room_id }) => room_id,
+    repetition: 'harmless',
+    // The server of who is invited is asked.
+    deadlineMs: 60_000,
+  }),
 } as const

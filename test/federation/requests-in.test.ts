@@ -102,6 +102,7 @@ describe('server-server-api/#request-authentication', () => {
       '/_matrix/federation/v1/version',
       '/.well-known/matrix/server',
       '/_matrix/federation/v1/openid/userinfo',
+      '/_matrix/federation/v1/3pid/onbind',
     ])
     for (const route of federationRoutes.filter(({ auth }) => auth === 'server')) {
       const path = route.path.replace(/:\w+/g, 'x')

@@ -500,6 +500,26 @@ export function commandScenarios(main: MainClient, signingKey: SigningKey): Scen
       return { room_id, room_version, origin, event: { event_id: pdu.event_id, envelope, content } }
     },
     receiveInvite: async () => (await invitation()).request,
+    async inviteByThirdParty() {
+      const { room_id, user_id } = await room()
+      const { user_id: target } = await user()
+      const key = generateSigningKey('0')
+      const token = next()
+      const signed = signJson({ mxid: target, token }, 'identity.hs1', key)
+      await main.sendEvent({
+        room_id,
+        user_id,
+        type: 'm.room.third_party_invite',
+        state_key: token,
+        content: {
+          display_name: 'somebody',
+          public_key: key.publicKeyBase64,
+          public_keys: [],
+          key_validity_url: 'https://x',
+        },
+      })
+      return { room_id, sender: user_id, target, display_name: 'somebody', signed }
+    },
     async receiveRetraction() {
       const { request, user_id } = await invitation()
       await main.receiveInvite(request)

@@ -6,6 +6,9 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { type CryptoClient, cryptoClient, cryptoOf, deciphers } from '../client/crypto-client.ts'
+import { until } from '../client/sdk-client.ts'
+import { becomes } from '../client/sdk-server.ts'
 import { type TestDatabase, testDatabase } from '../support/database.ts'
 import { type ServerProcess, serverProcess } from '../support/server-process.ts'
 import { synapseInstalled } from './installed.ts'
@@ -189,6 +192,64 @@ describe.runIf(possible)('with Synapse', { timeout: 300_000 }, () => {
       await guest.say(String(replacement_room), 'followed')
       await seenBy(maker, String(replacement_room), 'followed')
       await agreeOn(String(replacement_room))
+    }
+  })
+
+  test('an encrypted conversation, also with a device that comes later, and after each server was started anew', async () => {
+    const device = (who: Person) => cryptoClient({ ...who.account, baseUrl: who.baseUrl }, new Map())
+    const [hers, his] = await Promise.all(both().map(device))
+    if (!hers || !his) throw new Error('no clients')
+    const more: CryptoClient[] = []
+    try {
+      const encryption = { algorithm: 'm.megolm.v1.aes-sha2' }
+      const room = await makeRoom(alice, {
+        initial_state: [{ type: 'm.room.encryption', state_key: '', content: encryption }],
+      })
+      await bob.join(room, alice.server_name)
+      for (const client of [hers, his]) await becomes(client, room, 'join')
+      const membersOf = (client: CryptoClient) => client.getRoom(room)?.getJoinedMemberCount()
+      for (const client of [hers, his]) await until(client, () => membersOf(client) === 2, 'both members')
+      for (const [from, to, body] of [
+        [hers, his, 'from Ganglion'],
+        [his, hers, 'from Synapse'],
+      ] as const) {
+        await from.sendTextMessage(room, body)
+        await deciphers(to, room, body)
+      }
+      // A new device of each: the other's server tells of it, and the other shares the next keys with it.
+      for (const [who, speaker] of [
+        [alice, his],
+        [bob, hers],
+      ] as const) {
+        const { password, user_id } = who.account
+        const answer = await who.ask('POST', '/login', {
+          type: 'm.login.password',
+          identifier: { type: 'm.id.user', user: user_id },
+          password,
+        })
+        const { access_token, device_id } = answer as { access_token: string; device_id: string }
+        const later = await cryptoClient(
+          { user_id, access_token, device_id, password, baseUrl: who.baseUrl },
+          new Map(),
+        )
+        more.push(later)
+        await becomes(later, room, 'join')
+        const knows = async () =>
+          (await cryptoOf(speaker).getUserDeviceInfo([user_id])).get(user_id)?.has(device_id) === true
+        await until(speaker, knows, 'the new device')
+        const body = `to the new device of ${user_id}`
+        await speaker.sendTextMessage(room, body)
+        await deciphers(later, room, body)
+      }
+      await theirs.stop()
+      await hers.sendTextMessage(room, 'while Synapse was away')
+      await ours.stop()
+      await Promise.all([ours.start(), theirs.start()])
+      await deciphers(his, room, 'while Synapse was away')
+      await his.sendTextMessage(room, 'heard')
+      await deciphers(hers, room, 'heard')
+    } finally {
+      for (const client of [hers, his, ...more]) client.stopClient()
     }
   })
 

@@ -4,7 +4,7 @@ import type { federationMembershipCommands } from '../../../../shared/commands/f
 import type { MainClient } from '../../../../shared/commands/registry.ts'
 import { rulesOf } from '../../../../shared/core/room-versions.ts'
 import { pduFromStored, type StoredEvent } from '../../../../shared/matrix/event-format.ts'
-import type { EventId, RoomId, UserId } from '../../../../shared/matrix/ids.ts'
+import { type EventId, type RoomId, serverNameOf, type UserId } from '../../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
 import { strippedText } from '../../federation/membership-elsewhere.ts'
 import { membershipIn } from '../../rooms/event-row.ts'
@@ -67,6 +67,30 @@ export function federationMembershipHandlers(
       // Where this server is in the room, the invitation comes with the room's events.
       const isHere = await engine.tryRun(room_id, 'isHere', async ({ room }) => room.local_members.size > 0)
       if (!isHere) await deps.elsewhere.invited({ room_id, room_version }, parsed, strippedText(stripped))
+      return {}
+    },
+    async inviteByThirdParty({ room_id, sender, target, display_name, signed }) {
+      const isKnown = await engine.tryRun(room_id, 'isKnown', async ({ room }) => {
+        const membership = membershipOf(room, target)
+        return membership === 'join' || membership === 'invite' ? 'settled' : 'open'
+      })
+      if (isKnown === undefined) throw new MatrixError('M_NOT_FOUND', 'This server does not know the room')
+      if (isKnown === 'settled') return {}
+      const content = { third_party_invite: { display_name, signed } }
+      if (serverNameOf(target) !== deps.serverName) {
+        await deps.elsewhere.invite({ room_id, user_id: sender, target, content })
+        return {}
+      }
+      const unaware = await checkInvitees(deps, sender, [target])
+      await engine.run(room_id, 'inviteByThirdParty', ({ append }) =>
+        append({
+          type: 'm.room.member',
+          state_key: target,
+          sender,
+          content: { ...content, membership: 'invite' },
+          unnoticed: unaware.has(target),
+        }),
+      )
       return {}
     },
     async receiveRetraction({ room_id, room_version, event }) {
