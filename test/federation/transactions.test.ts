@@ -178,6 +178,22 @@ test('an event that was allowed where it was made, and is no longer, is soft-fai
   expect(await stored(before.pdu.event_id)).toMatchObject({ position: null, flags: 2 })
 })
 
+test('the ends of a room are brought together again, also where nobody here says anything', async () => {
+  const room = await peerRoom(server, peer)
+  const base = message(room, 'base')
+  await room.send([room.wire(base)])
+  const forks = Array.from({ length: 30 }, (_, i) =>
+    room.makeAside({ type: 'm.room.message', content: { body: `fork ${i}` }, prev_events: [base.pdu.event_id] }),
+  )
+  await room.send(forks.map(room.wire))
+  const ends = async () => {
+    const [row] = await server.main.database.sql<{ n: number }[]>`
+      select cardinality(forward_extremities) as n from room_heads join rooms using (room_nid) where room_id = ${room.room_id}`
+    return row && row.n <= 10 ? row.n : undefined
+  }
+  expect(await eventually(ends)).toBeLessThanOrEqual(10)
+})
+
 test('a redaction takes effect, and one of a stranger to the event does not', async () => {
   const room = await peerRoom(server, peer)
   const mine = await room.say('regretted')

@@ -11,7 +11,8 @@ import type { RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { RoomEngine } from '../rooms/engine.ts'
-import { receiveEvents } from '../rooms/receive-events.ts'
+import { mergeExtremities } from '../rooms/merge-extremities.ts'
+import { type Receipt, receiveEvents } from '../rooms/receive-events.ts'
 import { ShardMovedError } from '../shards/ownership.ts'
 import type { EventFetcher } from './fetch-events.ts'
 import { receiveWithGaps, UnfoundedError } from './fill-gap.ts'
@@ -44,9 +45,22 @@ export function createInbound(deps: InboundDeps): Inbound {
   const { sql, clock, engine, log } = deps
   const working = new Map<RoomId, Promise<void>>()
   const again = new Set<RoomId>()
+  const tidying = new Map<RoomId, Promise<void>>()
   const gate = createGate(roomsMax)
   let closed = false
   const timers = new Set<() => void>()
+
+  /** Not waited for: it is for those who come next. */
+  function tidy(room_id: RoomId, receipts: readonly Receipt[]): void {
+    if (closed || tidying.has(room_id) || !receipts.some((receipt) => receipt.outcome === 'accepted')) return
+    const work = mergeExtremities(engine, room_id)
+      .catch((err: unknown) => {
+        if (!closed)
+          log.error({ err, room_id }, 'the ends of a room could not be brought together; the next event tries again')
+      })
+      .finally(() => tidying.delete(room_id))
+    tidying.set(room_id, work)
+  }
 
   /** Takes up the room's waiting events; who does so already looks once more. */
   function takeUp(room_id: RoomId): void {
@@ -84,6 +98,7 @@ export function createInbound(deps: InboundDeps): Inbound {
         room_id,
         page.map((one) => one.event),
       )
+      tidy(room_id, receipts)
       const at = receipts.findIndex((receipt) => receipt.outcome === 'missing')
       const waiting = page[at]
       await unstage(sql, waiting ? page.slice(0, at) : page)
@@ -114,6 +129,7 @@ export function createInbound(deps: InboundDeps): Inbound {
       // What comes behind waiting events waits too: it follows them, most likely.
       const isBehind = working.has(room_id)
       const receipts = isBehind ? [] : await receiveEvents(engine, room_id, events)
+      tidy(room_id, receipts)
       const waiting = isBehind ? events : events.filter((_, i) => receipts[i]?.outcome === 'missing')
       if (waiting.length === 0) return {}
       const room = await engine.run(room_id, 'stage', async (task) => task.room)
@@ -136,7 +152,7 @@ export function createInbound(deps: InboundDeps): Inbound {
     async close() {
       closed = true
       for (const cancel of timers) cancel()
-      await Promise.allSettled(working.values())
+      await Promise.allSettled([...working.values(), ...tidying.values()])
     },
   }
 }
