@@ -521,8 +521,11 @@ describe('profile', () => {
     expect((await hs.call('DELETE', path, { token })).status).toBe(200)
     expect((await hs.call('GET', path)).status).toBe(404)
   })
-  test.each(['@nobody:hs1', '@alice:elsewhere', '@nob%00ody:hs1'])('GET %s is not found', async (user) => {
+  test.each(['@nobody:hs1', '@nob%00ody:hs1'])('GET %s is not found', async (user) => {
     expect([400, 404]).toContain((await hs.call('GET', `profile/${user}`)).status)
+  })
+  test('of a user whose server does not answer it is said that it does not', async () => {
+    expect((await hs.call('GET', 'profile/@alice:elsewhere.invalid')).status).toBe(502)
   })
 })
 

@@ -83,6 +83,8 @@ describe('which main gets which command', () => {
     'updateRegistrationToken',
     'deleteRegistrationToken',
     'storeServerKeys',
+    'serverAlive',
+    'receiveEdus',
   ])
   test.each([...anywhere])('%s: any main', (name) => {
     expect(shard(name, { user_id, room_id })).toBeUndefined()
