@@ -6,7 +6,7 @@ import { shardOf } from '../../../shared/commands/shards.ts'
 import { rulesOf } from '../../../shared/core/room-versions.ts'
 import { RemoteError } from '../../../shared/federation/federation-client.ts'
 import type { Logger } from '../../../shared/logging.ts'
-import { pduFromStored } from '../../../shared/matrix/event-format.ts'
+import { pduFromStored, type StoredEvent } from '../../../shared/matrix/event-format.ts'
 import type { RoomId } from '../../../shared/matrix/ids.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
@@ -17,6 +17,7 @@ import { ShardMovedError } from '../shards/ownership.ts'
 import type { EventFetcher } from './fetch-events.ts'
 import { receiveWithGaps, UnfoundedError } from './fill-gap.ts'
 import { createGate } from './gate.ts'
+import { isPassing, receiveEach } from './receive-each.ts'
 import { nextStaged, stagedRooms, stageEvents, unstage } from './staging.ts'
 
 export interface InboundDeps {
@@ -49,6 +50,15 @@ export function createInbound(deps: InboundDeps): Inbound {
   const gate = createGate(roomsMax)
   let closed = false
   const timers = new Set<() => void>()
+
+  function receive(room_id: RoomId, events: readonly StoredEvent[]): Promise<Receipt[]> {
+    return receiveEach(
+      events,
+      (some) => receiveEvents(engine, room_id, some),
+      ({ pdu: { event_id } }, err) =>
+        log.error({ err, room_id, event_id }, 'an event was dropped: it could not be taken'),
+    )
+  }
 
   /** Not waited for: it is for those who come next. */
   function tidy(room_id: RoomId, receipts: readonly Receipt[]): void {
@@ -93,8 +103,7 @@ export function createInbound(deps: InboundDeps): Inbound {
     while (room && !closed) {
       const page = await nextStaged(sql, room, pageMax)
       if (page.length === 0) return
-      const receipts = await receiveEvents(
-        engine,
+      const receipts = await receive(
         room_id,
         page.map((one) => one.event),
       )
@@ -106,12 +115,13 @@ export function createInbound(deps: InboundDeps): Inbound {
       try {
         await receiveWithGaps(deps, room, waiting)
       } catch (err) {
-        if (!(err instanceof RemoteError || err instanceof UnfoundedError)) throw err
         const { origin, event } = waiting
-        log.info?.(
-          { room_id, event_id: event.pdu.event_id, origin, reason: err.message },
-          'an event was dropped: what it builds on could not be had',
-        )
+        const { event_id } = event.pdu
+        if (err instanceof RemoteError || err instanceof UnfoundedError) {
+          const fields = { room_id, event_id, origin, reason: err.message }
+          log.info?.(fields, 'an event was dropped: what it builds on could not be had')
+        } else if (isPassing(err)) throw err
+        else log.error({ err, room_id, event_id, origin }, 'an event was dropped: it could not be taken')
       }
       await unstage(sql, [waiting])
     }
@@ -128,7 +138,7 @@ export function createInbound(deps: InboundDeps): Inbound {
       }))
       // What comes behind waiting events waits too: it follows them, most likely.
       const isBehind = working.has(room_id)
-      const receipts = isBehind ? [] : await receiveEvents(engine, room_id, events)
+      const receipts = isBehind ? [] : await receive(room_id, events)
       tidy(room_id, receipts)
       const waiting = isBehind ? events : events.filter((_, i) => receipts[i]?.outcome === 'missing')
       if (waiting.length === 0) return {}

@@ -6,6 +6,7 @@ import type { Logger } from '../../../../shared/logging.ts'
 import type { ServerName } from '../../../../shared/matrix/ids.ts'
 import type { JsonObject } from '../../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../../shared/matrix/matrix-error.ts'
+import { isDatabaseAway } from '../../../../shared/storage/database-away.ts'
 
 export interface EduHandler<Content = unknown> {
   readonly edu_type: string
@@ -41,9 +42,14 @@ export function receiveEdusHandler(deps: {
     try {
       await handler.handle(origin, parsed.output)
     } catch (err) {
-      if (!(err instanceof MatrixError)) throw err
-      if (err.errcode === 'M_UNAVAILABLE' || err.errcode === 'M_LIMIT_EXCEEDED') throw err
-      // Refused, as a message to somebody who is not there.
+      if (err instanceof MatrixError) {
+        if (err.errcode === 'M_UNAVAILABLE' || err.errcode === 'M_LIMIT_EXCEEDED') throw err
+        // Refused, as a message to somebody who is not there.
+        return
+      }
+      if (isDatabaseAway(err)) throw err
+      // It would be no better the next time, and all that its sender has for this server would wait behind it.
+      deps.log.error({ err, origin, edu_type: handler.edu_type }, 'what another server said could not be taken')
     }
   }
 }
