@@ -123,6 +123,11 @@ test('the user refuses: by way of the inviter, and also where that server is gon
   expect(sent).toMatchObject([{ state_key: user, content: { membership: 'leave' }, signatures: { hs1: {} } }])
   expect(await membership(room_id, user)).toMatchObject({ membership: 'leave' })
 
+  await server.main.commands.forgetRoom({ room_id, user_id: user })
+  const [row] = await server.main.database.sql`
+    select forgotten from memberships join rooms using (room_nid) where room_id = ${room_id} and user_id = ${user}`
+  expect(row).toEqual({ forgotten: true })
+
   const [gone, other] = [newRoom(), await newUser()]
   await invite(gone, member(gone, other, 'invite'))
   await server.main.commands.changeMembership({ room_id: gone, user_id: other, target: other, action: 'leave' })
