@@ -10,6 +10,7 @@ import type { EventId, RoomId } from '../../../shared/matrix/ids.ts'
 import { isJsonObject, type JsonValue } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import type { Pdu } from '../../../shared/matrix/pdu.ts'
+import { domainOf } from '../../../shared/matrix/user-id.ts'
 import type { MainSql } from '../../../shared/storage/sql.ts'
 import type { Nids } from '../persist/nids.ts'
 import { type StateChange, stateMapKey } from '../persist/state-types.ts'
@@ -21,7 +22,7 @@ import type { NamedState } from '../rooms/resolve-room.ts'
 import { emptyRoom } from '../rooms/room.ts'
 import { gapWrites } from './gap-writes.ts'
 import type { Handshake } from './handshake.ts'
-import { newRoom, outsideRoom } from './outside-room.ts'
+import { newRoom, outsideRoom, roomAsCreated } from './outside-room.ts'
 
 export interface JoinDeps {
   readonly sql: MainSql
@@ -63,9 +64,15 @@ export async function storeJoin(
   )
 
   const known = await outsideRoom(sql, room_id)
-  const room = known ?? { room_nid: await nids.next(), room_id, room_version: rules.version }
-  // First of all, so that what is stored next is of a room, whatever happens then.
-  if (!known) await committer.commit(newRoom(room, { creator: create.sender, created_ts: create.origin_server_ts }))
+  const room = { room_nid: known?.room_nid ?? (await nids.next()), room_id, room_version: rules.version }
+  const about = { creator: create.sender, created_ts: create.origin_server_ts }
+  if (known?.isHeld && known.room_version !== rules.version) {
+    throw unsound(`${server} gives the room version ${rules.version}, and it has version ${known.room_version}`)
+  }
+  // First of all, so that what is stored next is of a room, whatever happens then. What an invitation or a knock has left of
+  // the room is as true as whoever sent it; the create event is what the room is.
+  if (!known) await committer.commit(newRoom(room, about))
+  else if (!known.isHeld) await committer.commit(roomAsCreated(room, about))
   const outliers = await outliersOf(engine.deps, { ...room, rules }, [...sound.values()])
   for (const writes of outliers.writes) await committer.commit(writes)
 
@@ -122,21 +129,28 @@ export async function storeJoin(
   await engine.createPrepared(prepared)
 }
 
-/** Our own event, with the signature of whoever vouched for it, where it needs one. */
+/** Our own event, with the signature of whoever vouched for it, where it needs one. Throws M_UNKNOWN with status 502 where that
+ *  is not there: no server would take the join. */
 export async function joinAsSigned(
   deps: Pick<JoinDeps, 'federation'>,
   rules: RoomRules,
   own: StoredEvent,
   signed: JsonValue | undefined,
 ): Promise<StoredEvent> {
-  if (!isJsonObject(signed)) return own
-  const [checked] = await checkPdus(deps.federation.keyRing, rules, [signed])
-  return checked &&
+  const [checked] = isJsonObject(signed) ? await checkPdus(deps.federation.keyRing, rules, [signed]) : []
+  if (
+    checked &&
     'event' in checked &&
     checked.event.pdu.event_id === own.pdu.event_id &&
     checked.event.content === own.content
-    ? checked.event
-    : own
+  ) {
+    return checked.event
+  }
+  const { join_authorised_via_users_server: authoriser } = own.pdu.content
+  if (rules.restrictedJoins && typeof authoriser === 'string' && domainOf(authoriser) !== domainOf(own.pdu.sender)) {
+    throw unsound(`${domainOf(authoriser)} did not sign the join that it is said to vouch for`)
+  }
+  return own
 }
 
 function createOf(state: readonly Pdu[], rules: RoomRules): Pdu {

@@ -10,12 +10,14 @@ import type { JsonObject } from '../../../shared/matrix/json-value.ts'
 import { MatrixError } from '../../../shared/matrix/matrix-error.ts'
 import { answered } from '../command-call.ts'
 import type { KeyedQueue } from '../keyed-queue.ts'
+import { pushOutcome } from '../rooms/advance.ts'
+import { emptyRoom } from '../rooms/room.ts'
 import type { EventFetcher } from './fetch-events.ts'
 import { receiveWithGaps, UnfoundedError } from './fill-gap.ts'
 import { handshake } from './handshake.ts'
 import { type InviteWish, inviteRemote } from './invite-remote.ts'
 import { type JoinDeps, joinAsSigned, storeJoin } from './join-remote.ts'
-import { newRoom, outsideRoom, outsideWrites, standingOf } from './outside-room.ts'
+import { newRoom, type OutsideRoom, outsideRoom, outsideWrites, standingOf } from './outside-room.ts'
 
 export interface ElsewhereDeps extends JoinDeps {
   readonly federation: Pick<Federation, 'keyRing' | 'client' | 'signingKeys'>
@@ -43,11 +45,12 @@ export interface MembershipElsewhere {
   knock(request: ElsewhereRequest): Promise<EventId>
   /** Invites a user of another server to a room of this one. */
   invite(wish: InviteWish): Promise<EventId>
-  /** Takes an invitation of a user of this server, where nobody of it is in the room. `stripped`: JSON of what they are told. */
+  /** Takes an invitation of a user of this server, where nobody of it is in the room. `stripped`: JSON of what they are told.
+   *  `unnoticed`: it does not notify them. */
   invited(
     room: { readonly room_id: RoomId; readonly room_version: string },
     event: StoredEvent,
-    stripped: string,
+    told: { readonly stripped: string; readonly unnoticed: boolean },
   ): Promise<void>
   /** Takes back an invitation or a knock, as others say. false: they have no say in that. */
   retracted(room: { readonly room_id: RoomId; readonly room_version: string }, event: StoredEvent): Promise<boolean>
@@ -74,13 +77,15 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
     room_id: RoomId,
     room_version: string,
     event: StoredEvent,
-    more: { readonly stripped: string | undefined },
+    more: { readonly stripped: string | undefined; readonly notifies?: boolean },
   ): Promise<void> {
     const standing = await standingOf(sql, room_id, event.pdu.state_key as UserId)
     const known = await outsideRoom(sql, room_id)
     const room = known ?? { room_nid: await nids.next(), room_id, room_version }
     if (!known) await committer.commit(newRoom(room, { creator: '', created_ts: now() }))
-    const writes = await outsideWrites(engine.deps, room, event, { before: standing?.membership, ...more })
+    const { stripped } = more
+    const outcome = more.notifies ? await outcomeOutside(room, event) : undefined
+    const writes = await outsideWrites(engine.deps, room, event, { before: standing?.membership, stripped, outcome })
     // A room that is known from earlier has its copy in memory.
     const isKnown = await engine.tryRun(room_id, 'outside', async (task) => {
       task.write(writes)
@@ -92,6 +97,14 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
       return
     }
     await committer.commit({ ...writes, ...answered({ event_id: event.pdu.event_id }) })
+  }
+
+  /** By the rules of the user who is invited: nobody else here has to do with the room. */
+  async function outcomeOutside({ room_nid, room_id, room_version }: OutsideRoom, { pdu }: StoredEvent) {
+    const rules = rulesOf(room_version)
+    if (!rules) return undefined
+    await engine.deps.pushClasses.settled()
+    return pushOutcome(engine.deps, emptyRoom(room_nid, room_id, rules), pdu)
   }
 
   return {
@@ -148,11 +161,11 @@ export function createMembershipElsewhere(deps: ElsewhereDeps): MembershipElsewh
         return event.pdu.event_id
       }),
     invite: (wish) => inviteRemote(deps, wish),
-    invited: ({ room_id, room_version }, event, stripped) =>
+    invited: ({ room_id, room_version }, event, { stripped, unnoticed }) =>
       queue.run(room_id, async () => {
         const standing = await standingOf(sql, room_id, event.pdu.state_key as UserId)
         if (standing?.event_id === event.pdu.event_id || standing?.membership === 'join') return
-        await store(room_id, room_version, event, { stripped })
+        await store(room_id, room_version, event, { stripped, notifies: !unnoticed })
       }),
     retracted: ({ room_id, room_version }, event) =>
       queue.run(room_id, async () => {

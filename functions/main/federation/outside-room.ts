@@ -7,6 +7,7 @@ import type { Nids } from '../persist/nids.ts'
 import type { RoomWrite, Writes } from '../persist/writes.ts'
 import type { AuthChains } from '../rooms/auth-chains.ts'
 import { membershipIn, profileIn, relationOf, rowOf } from '../rooms/event-row.ts'
+import type { PushOutcome } from '../rooms/push-outcomes.ts'
 
 export interface OutsideRoom {
   readonly room_nid: number
@@ -22,9 +23,16 @@ export interface OutsideStanding {
   readonly depth: number
 }
 
+export interface KnownRoom extends OutsideRoom {
+  /** Its state is here, or was. Where it is not, the version is what somebody said who invited a user. */
+  readonly isHeld: boolean
+}
+
 /** The room's row; undefined where nobody here has heard of it. */
-export async function outsideRoom(sql: MainSql, room_id: RoomId): Promise<OutsideRoom | undefined> {
-  const [row] = await sql<OutsideRoom[]>`select room_nid, room_id, room_version from rooms where room_id = ${room_id}`
+export async function outsideRoom(sql: MainSql, room_id: RoomId): Promise<KnownRoom | undefined> {
+  const [row] = await sql<KnownRoom[]>`
+    select room_nid, room_id, room_version, exists (select from room_heads h where h.room_nid = r.room_nid) as "isHeld"
+    from rooms r where room_id = ${room_id}`
   return row
 }
 
@@ -39,17 +47,38 @@ export function newRoom(room: OutsideRoom, about: Pick<RoomWrite, 'creator' | 'c
   return { rooms: [{ ...room, ...about, published: false }] }
 }
 
-/** `stripped`: JSON array of what the user is told of the room, from now on; undefined: nothing. */
+/** For a room that was known by hearsay alone. */
+export function roomAsCreated(
+  { room_nid, room_id, room_version }: OutsideRoom,
+  { creator, created_ts }: Pick<RoomWrite, 'creator' | 'created_ts'>,
+): Writes {
+  return {
+    also: (tx) => [
+      tx`update rooms set room_version = ${room_version}, creator = ${creator}, created_ts = ${created_ts}
+        where room_nid = ${room_nid}`,
+    ],
+    invalidations: [{ cache: 'room', key: room_id }],
+  }
+}
+
+/** `outcome`: whom it notifies; undefined: nobody. `stripped`: JSON array of what the user is told of the room, from now on; undefined: nothing. */
 export async function outsideWrites(
   deps: { readonly nids: Nids; readonly serverName: ServerName; readonly authChains: AuthChains },
   room: Pick<OutsideRoom, 'room_nid' | 'room_id'>,
   { pdu, content, envelope }: StoredEvent,
-  more: { readonly before: string | undefined; readonly stripped: string | undefined; readonly push?: number },
+  more: {
+    readonly before: string | undefined
+    readonly stripped: string | undefined
+    readonly outcome?: PushOutcome | undefined
+  },
 ): Promise<Writes> {
   const event_nid = await deps.nids.next()
   const user_id = pdu.state_key as UserId
   const row = rowOf(room, { event_nid, pdu, content, relation: relationOf(pdu.content), thread_root: undefined })
-  row.push = more.push ?? 0
+  if (more.outcome) {
+    row.push = more.outcome.push
+    row.deviations = [...more.outcome.deviations]
+  }
   row.member = {
     user_id,
     membership: membershipIn(pdu),

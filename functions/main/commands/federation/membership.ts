@@ -63,10 +63,13 @@ export function federationMembershipHandlers(
       const target = parsed.pdu.state_key as UserId
       const [user] = await sql<{ deactivated: boolean }[]>`select deactivated from users where user_id = ${target}`
       if (!user || user.deactivated) throw new MatrixError('M_NOT_FOUND', `There is no user ${target}`)
-      await checkInvitees(deps, parsed.pdu.sender, [target])
+      const unaware = await checkInvitees(deps, parsed.pdu.sender, [target])
       // Where this server is in the room, the invitation comes with the room's events.
       const isHere = await engine.tryRun(room_id, 'isHere', async ({ room }) => room.local_members.size > 0)
-      if (!isHere) await deps.elsewhere.invited({ room_id, room_version }, parsed, strippedText(stripped))
+      if (!isHere) {
+        const told = { stripped: strippedText(stripped), unnoticed: unaware.has(target) }
+        await deps.elsewhere.invited({ room_id, room_version }, parsed, told)
+      }
       return {}
     },
     async inviteByThirdParty({ room_id, sender, target, display_name, signed }) {
